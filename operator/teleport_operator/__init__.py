@@ -1,0 +1,1 @@
+"""The Kubernetes edge: custom resources in, the same reconciliation that tctl uses, conditions out."""

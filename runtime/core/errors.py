@@ -1,0 +1,70 @@
+"""Every error that Teleport raises on purpose.
+
+    TeleportError                what happened, to what, and what to do next (`hint`)
+    ├── InvalidInput             what somebody wrote cannot be accepted; nothing was changed
+    │   ├── InvalidSettings      teleport.yaml or a flag; names file, line and key
+    │   ├── InvalidResource      a document of kind User, Role, …; names the path within it
+    │   ├── InvalidKey           a backend key or prefix outside the port's rules
+    │   └── InvalidValue         a backend value beyond the port's limit
+    ├── NotFound                 there is nothing under that name
+    ├── AlreadyExists            create found something under that name
+    ├── CompareFailed            somebody else changed it since it was read
+    ├── AccessDenied             the caller may not do that, or what it showed is not valid
+    └── Unavailable              the other side did not answer in time, or not at all
+
+A foreign library's exception never crosses a folder's edge: it is translated where the library is called, with
+the original as `__cause__`.
+"""
+
+from __future__ import annotations
+
+
+class TeleportError(Exception):
+    """An error that a person can act on: `str(error)` says what happened, `hint` what to do next (may be empty)."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InvalidInput(TeleportError):
+    """What somebody wrote cannot be accepted. Nothing was changed."""
+
+
+class InvalidSettings(InvalidInput):
+    """teleport.yaml or a command line flag is wrong; the message names file, line and key."""
+
+
+class InvalidResource(InvalidInput):
+    """A resource document is wrong; the message names the path within it, as in `spec.allow.logins[1]`."""
+
+
+class InvalidKey(InvalidInput):
+    """A backend key or prefix is outside the rules of `runtime.core.keys`."""
+
+
+class InvalidValue(InvalidInput):
+    """A backend value is larger than every backend can hold."""
+
+
+class NotFound(TeleportError):
+    """There is nothing under that name."""
+
+
+class AlreadyExists(TeleportError):
+    """Something is already there under that name."""
+
+
+class CompareFailed(TeleportError):
+    """It was changed, or deleted, since the revision that the caller knows."""
+
+
+class AccessDenied(TeleportError):
+    """The caller may not do that, or what it showed as proof is not valid."""
+
+
+class Unavailable(TeleportError):
+    """The other side did not answer in time, or not at all.
+
+    A write that ends so may or may not have been carried out: read before deciding.
+    """
