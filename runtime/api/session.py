@@ -1,0 +1,187 @@
+"""A JSON-RPC conversation over a byte stream: calls that wait for their answer, requests of the peer side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Protocol
+
+from runtime.api.failures import APPLICATION_ERROR, from_wire, to_wire
+from runtime.api.wire import (
+    INVALID_REQUEST,
+    Cancel,
+    Connection,
+    Failure,
+    Json,
+    Message,
+    Piece,
+    RemoteProtocolError,
+    Reply,
+    Request,
+)
+from runtime.core.errors import TeleportError, Unavailable
+
+logger = logging.getLogger(__name__)
+
+CALL_TIMEOUT_SECONDS = 15.0
+"""How long a call waits for its answer, in seconds: more than a backend's request and its retry take."""
+
+MAX_UNREAD_PIECES = 1024
+"""Pieces of one streamed answer that may wait for their reader; one that falls further behind is ended."""
+
+
+class Stream(Protocol):
+    """A two-way byte stream, as an SSH channel is."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes; none at the end. Raises OSError when the connection is lost."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, waiting while the peer reads slowly. Raises OSError when the connection is lost."""
+        ...
+
+    async def close(self) -> None:
+        """End both directions."""
+        ...
+
+
+Emit = Callable[[Json], Awaitable[None]]
+Serve = Callable[[str, dict[str, Json], Emit], Awaitable[Json]]
+"""Serves one request: method, params, and a function that sends a piece of the answer ahead of its result."""
+
+
+async def refuse(method: str, params: dict[str, Json], emit: Emit) -> Json:
+    """Serve nothing: for the end that only asks."""
+    raise TeleportError(f"this side serves no methods, not {method!r} either")
+
+
+class Session:
+    """One end of a conversation. Nothing moves until `run` does; it returns when the conversation is over."""
+
+    def __init__(self, stream: Stream, serve: Serve = refuse, *, peer: str = "the other side") -> None:
+        self._stream = stream
+        self._serve = serve
+        self._peer = peer
+        self._wire = Connection()
+        self._answers: dict[int, asyncio.Queue[Piece | Reply | Failure]] = {}
+        self._serving: dict[int, asyncio.Task[None]] = {}
+        self._writing = asyncio.Lock()
+        self._over = False
+
+    async def run(self) -> None:
+        """Read until the peer ends the conversation, breaks the protocol or is lost; then end all that was open."""
+        try:
+            while data := await self._stream.read():
+                for message in self._wire.receive(data):
+                    await self._take(message)
+        except RemoteProtocolError as error:
+            logger.warning("%s broke the protocol: %s", self._peer, error)
+        except OSError as error:
+            logger.debug("lost %s: %s", self._peer, error)
+        finally:
+            self._over = True
+            for task in self._serving.values():
+                task.cancel()
+            for request, answers in self._answers.items():
+                _put_over(answers, _lost(request, f"lost the connection to {self._peer}"))
+            await asyncio.gather(*self._serving.values(), return_exceptions=True)
+            await self._stream.close()
+
+    async def call(
+        self,
+        method: str,
+        params: dict[str, Json],
+        *,
+        timeout: float = CALL_TIMEOUT_SECONDS,  # noqa: ASYNC109 - the error names the wait
+    ) -> Json:
+        """Ask, and return the result.
+
+        Raises what the peer raised, or Unavailable after `timeout` seconds; the outcome is then unknown.
+        """
+        answers = self.stream(method, params)
+        try:
+            async with asyncio.timeout(timeout):
+                return await anext(answers)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{self._peer} did not answer {method} within {timeout:g} s",
+                hint="Look whether it is overloaded, then try again.",
+            ) from error
+        finally:
+            await answers.aclose()
+
+    async def stream(self, method: str, params: dict[str, Json]) -> AsyncGenerator[Json, None]:
+        """Ask, and yield each piece of the answer, the result last. Closing it gives the request up."""
+        if self._over:
+            raise Unavailable(f"lost the connection to {self._peer}")
+        request, data = self._wire.request(method, params)
+        answers = self._answers[request] = asyncio.Queue(MAX_UNREAD_PIECES)
+        try:
+            await self._send(data)
+            while True:
+                match await answers.get():
+                    case Piece(_, value):
+                        yield value
+                    case Reply(_, result):
+                        yield result
+                        return
+                    case Failure() as failure:
+                        raise from_wire(failure)
+        finally:
+            self._answers.pop(request, None)
+            if not self._over and (farewell := self._wire.cancel(request)):
+                await self._send(farewell)
+
+    async def _send(self, data: bytes) -> None:
+        async with self._writing:
+            try:
+                await self._stream.write(data)
+            except OSError as error:
+                raise Unavailable(f"lost the connection to {self._peer}: {error}") from error
+
+    async def _take(self, message: Message) -> None:
+        match message:
+            case Request():
+                task = asyncio.create_task(self._answer(message))
+                self._serving[message.id] = task
+                task.add_done_callback(lambda _: self._serving.pop(message.id, None))
+            case Cancel(request):
+                if task_or_none := self._serving.get(request):
+                    task_or_none.cancel()
+            case Piece() | Reply() | Failure():
+                if answers := self._answers.get(message.id):
+                    if answers.full():
+                        message = _lost(message.id, f"fell {MAX_UNREAD_PIECES} messages behind {self._peer}")
+                    _put_over(answers, message)
+
+    async def _answer(self, request: Request) -> None:
+        async def emit(value: Json) -> None:
+            await self._send(self._wire.piece(request.id, value))
+
+        try:
+            data = self._wire.reply(request.id, await self._serve(request.method, request.params, emit))
+        except asyncio.CancelledError:
+            if self._over:
+                raise
+            data = self._wire.failure(request.id, INVALID_REQUEST, "given up", {})
+        except Exception as error:
+            if not isinstance(error, TeleportError):
+                logger.exception("%s failed", request.method)
+            data = self._wire.failure(request.id, *to_wire(error))
+        try:
+            await self._send(data)
+        except Unavailable as error:
+            logger.debug("no answer to %s: %s", request.method, error)
+
+
+def _lost(request: int, why: str) -> Failure:
+    return Failure(request, APPLICATION_ERROR, why, {"kind": Unavailable.__name__})
+
+
+def _put_over(answers: asyncio.Queue[Piece | Reply | Failure], message: Piece | Reply | Failure) -> None:
+    """Put a message even where the queue is full: the oldest unread piece makes room, for a failure follows anyway."""
+    if answers.full():
+        answers.get_nowait()
+    answers.put_nowait(message)
