@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Protocol
 
 from runtime.api.failures import APPLICATION_ERROR, from_wire, to_wire
@@ -100,20 +101,26 @@ class Session:
 
         Raises what the peer raised, or Unavailable after `timeout` seconds; the outcome is then unknown.
         """
-        answers = self.stream(method, params)
         try:
-            async with asyncio.timeout(timeout):
-                return await anext(answers)
+            async with asyncio.timeout(timeout), aclosing(self._exchange(method, params)) as answers:
+                async for answer in answers:
+                    if isinstance(answer, Reply):
+                        return answer.result
         except TimeoutError as error:
             raise Unavailable(
                 f"{self._peer} did not answer {method} within {timeout:g} s",
                 hint="Look whether it is overloaded, then try again.",
             ) from error
-        finally:
-            await answers.aclose()
+        raise AssertionError("an exchange ends with a reply or raises")
 
     async def stream(self, method: str, params: dict[str, Json]) -> AsyncGenerator[Json, None]:
-        """Ask, and yield each piece of the answer, the result last. Closing it gives the request up."""
+        """Ask, and yield each piece of the answer; ends with the reply. Closing it gives the request up."""
+        async with aclosing(self._exchange(method, params)) as answers:
+            async for answer in answers:
+                if isinstance(answer, Piece):
+                    yield answer.value
+
+    async def _exchange(self, method: str, params: dict[str, Json]) -> AsyncGenerator[Piece | Reply, None]:
         if self._over:
             raise Unavailable(f"lost the connection to {self._peer}")
         request, data = self._wire.request(method, params)
@@ -121,14 +128,12 @@ class Session:
         try:
             await self._send(data)
             while True:
-                match await answers.get():
-                    case Piece(_, value):
-                        yield value
-                    case Reply(_, result):
-                        yield result
-                        return
-                    case Failure() as failure:
-                        raise from_wire(failure)
+                answer = await answers.get()
+                if isinstance(answer, Failure):
+                    raise from_wire(answer)
+                yield answer
+                if isinstance(answer, Reply):
+                    return
         finally:
             self._answers.pop(request, None)
             if not self._over and (farewell := self._wire.cancel(request)):

@@ -11,34 +11,13 @@ import pytest
 from runtime.api.session import Emit, Serve, Session, refuse
 from runtime.api.wire import Json
 from runtime.core.errors import AccessDenied, TeleportError, Unavailable
-
-
-class Pipe:
-    """One end of a stream in memory; closing either end ends both."""
-
-    def __init__(self) -> None:
-        self.inbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self.other = self
-
-    async def read(self) -> bytes:
-        """Return what the other end wrote."""
-        return await self.inbox.get()
-
-    async def write(self, data: bytes) -> None:
-        """Hand bytes to the other end."""
-        self.other.inbox.put_nowait(data)
-
-    async def close(self) -> None:
-        """End both directions."""
-        self.inbox.put_nowait(b"")
-        self.other.inbox.put_nowait(b"")
+from tests.servers.pipe import Pipe
 
 
 @asynccontextmanager
 async def conversation(serve: Serve) -> AsyncIterator[tuple[Session, Pipe]]:
     """Yield a session that asks one which serves, and the asker's end of the pipe."""
-    left, right = Pipe(), Pipe()
-    left.other, right.other = right, left
+    left, right = Pipe.pair()
     asker, answerer = Session(left, peer="auth"), Session(right, serve)
     async with asyncio.TaskGroup() as group:
         group.create_task(asker.run())
@@ -73,10 +52,16 @@ async def test_calls_answer_side_by_side() -> None:
         forever.cancel()
 
 
-async def test_a_streamed_answer_yields_pieces_and_the_result() -> None:
-    """Pieces arrive in order, the result last."""
+async def test_a_streamed_answer_yields_its_pieces() -> None:
+    """Pieces arrive in order, and the reply ends them."""
     async with conversation(echo) as (session, _):
-        assert [piece async for piece in session.stream("count", {})] == [0, 1, 2, "end"]
+        assert [piece async for piece in session.stream("count", {})] == [0, 1, 2]
+
+
+async def test_a_call_gives_the_result_alone() -> None:
+    """Who calls a method that streams gets its result."""
+    async with conversation(echo) as (session, _):
+        assert await session.call("count", {}) == "end"
 
 
 async def test_an_error_arrives_as_it_was_raised() -> None:
@@ -136,8 +121,7 @@ async def test_a_lost_connection_fails_what_is_open_and_what_comes() -> None:
 
 async def test_a_peer_that_breaks_the_protocol_is_dropped() -> None:
     """Garbage ends the conversation instead of being guessed at."""
-    left, right = Pipe(), Pipe()
-    left.other, right.other = right, left
+    left, right = Pipe.pair()
     task = asyncio.create_task(Session(right, echo).run())
     await left.write(b"garbage\n")
     await asyncio.wait_for(task, 5)

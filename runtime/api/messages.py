@@ -1,0 +1,320 @@
+"""What the methods take and give. Keys and certificates are OpenSSH's one-line text; times are aware and in UTC.
+
+A newer side may send fields that an older one does not know: they are ignored, so that a rolling upgrade works.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr
+
+from runtime.core.callers import CallerKind
+
+Text = Annotated[str, Field(max_length=1024)]
+PublicKey = Annotated[str, Field(max_length=16 * 1024)]
+Secret = Annotated[SecretStr, Field(max_length=1024), PlainSerializer(SecretStr.get_secret_value, when_used="json")]
+"""Text that no repr and no log shows; JSON, which only the wire makes, does."""
+Labels = dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=1024)]]
+
+
+class Message(BaseModel):
+    """The rules of all messages."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_timedelta="float")
+
+
+class Nothing(Message):
+    """No parameters, or nothing to tell but that it worked."""
+
+
+# --- the cluster -------------------------------------------------------------------------------------------------
+
+
+class Pong(Message):
+    """Who answers, and its clock, by which a caller notices that its own is off."""
+
+    cluster: Text
+    version: Text
+    time: datetime
+
+
+class AuthorityKeys(Message):
+    """The public half of one authority: what others trust. `keys` starts with the one that signs."""
+
+    cluster: Text
+    type: Literal["user", "host"]
+    keys: tuple[PublicKey, ...]
+
+
+class Authorities(Message):
+    """All authorities that this cluster trusts, its own first."""
+
+    authorities: tuple[AuthorityKeys, ...]
+
+
+# --- membership --------------------------------------------------------------------------------------------------
+
+
+class Presence(Message):
+    """A member as it tells of itself by heartbeat. `addr` is host:port as others reach it."""
+
+    id: UUID
+    kind: CallerKind
+    name: Text
+    addr: Text
+    labels: Labels = {}
+    version: Text = ""
+
+
+class JoinRequest(Message):
+    """A newcomer's token, and who it wants to be. The key pair is its own; the private key never leaves it."""
+
+    token: Secret
+    roles: tuple[CallerKind, ...] = Field(min_length=1)
+    id: UUID
+    name: Text
+    advertised: tuple[Text, ...] = ()
+    """Addresses and names beside `name` under which it wants to be known: host names or IPs, no ports."""
+    public_key: PublicKey
+
+
+class MemberCertificates(Message):
+    """One role's certificates, signed by the host CA: `host` to serve with, `member` to call other services with."""
+
+    role: CallerKind
+    host: PublicKey
+    member: PublicKey
+
+
+class Membership(Message):
+    """What a member holds: its certificates, when the first of them ends, and whom to trust."""
+
+    certificates: tuple[MemberCertificates, ...]
+    expires: datetime
+    authorities: tuple[AuthorityKeys, ...]
+    labels: Labels = {}
+    """Labels that the token imposed; they override what the member reports of itself."""
+
+
+class RenewRequest(Message):
+    """A member asks for new certificates for the identity that it proved, with a key that may be new."""
+
+    name: Text
+    advertised: tuple[Text, ...] = ()
+    public_key: PublicKey
+
+
+class Heartbeat(Message):
+    """A member is alive; forgotten after `ttl` unless it says so again."""
+
+    presence: Presence
+    ttl: timedelta = timedelta(seconds=60)
+
+
+class HeartbeatReply(Message):
+    """What a member should know after a heartbeat: where auth servers are (host:port)."""
+
+    auth_servers: tuple[Text, ...]
+
+
+class PresenceQuery(Message):
+    """Which members to list."""
+
+    kind: CallerKind
+
+
+class PresenceEntry(Message):
+    """A member as it was last heard; `labels` are already the merged ones."""
+
+    presence: Presence
+    expires: datetime
+
+
+class PresenceList(Message):
+    """Members, ordered by name and id."""
+
+    members: tuple[PresenceEntry, ...]
+
+
+# --- people ------------------------------------------------------------------------------------------------------
+
+
+class LoginRequest(Message):
+    """A person logs in at a proxy, which passes on what was typed and from where."""
+
+    user: Text
+    password: Secret
+    otp: Secret = SecretStr("")
+    public_key: PublicKey
+    ttl: timedelta | None = None
+    """How long the certificate should hold; None for as long as roles and the cluster's default allow."""
+    address: Text
+    """The person's address as the proxy saw it (the TCP peer)."""
+
+
+class LoginReply(Message):
+    """A signed certificate, and the cluster's authorities so that the client can verify hosts."""
+
+    user: Text
+    certificate: PublicKey
+    expires: datetime
+    cluster: Text
+    authorities: tuple[AuthorityKeys, ...]
+
+
+class SignupQuery(Message):
+    """The token of a sign-up URL."""
+
+    token: Secret
+    address: Text
+
+
+class SignupForm(Message):
+    """What the sign-up page shows. `otp_uri` (otpauth://…) is empty when the second factor is off."""
+
+    user: Text
+    second_factor: Literal["off", "otp", "u2f"]
+    otp_uri: Text = ""
+    expires: datetime
+
+
+class SignupRequest(Message):
+    """A person completes sign-up; the invite is consumed when this succeeds, and only then."""
+
+    token: Secret
+    password: Secret
+    otp: Secret = SecretStr("")
+    address: Text
+
+
+class Signup(Message):
+    """A completed sign-up."""
+
+    user: Text
+
+
+class UserRequest(Message):
+    """A user to create or to invite anew. Without logins the user's own name is the login."""
+
+    name: Text
+    logins: tuple[Text, ...] = ()
+    ttl: timedelta = timedelta(hours=1)
+
+
+class Invite(Message):
+    """A sign-up token: shown once to who created it. `urls` are complete, one for each known proxy."""
+
+    user: Text
+    token: Text
+    expires: datetime
+    urls: tuple[Text, ...] = ()
+
+
+class Name(Message):
+    """Something by its name."""
+
+    name: Text
+
+
+class UserEntry(Message):
+    """A user as tctl lists it; `status` says whether it can log in."""
+
+    name: Text
+    logins: tuple[Text, ...]
+    roles: tuple[Text, ...]
+    origin: Text
+    status: Literal["active", "invited", "locked"]
+
+
+class UserList(Message):
+    """Users, ordered by name."""
+
+    users: tuple[UserEntry, ...]
+
+
+# --- tokens ------------------------------------------------------------------------------------------------------
+
+
+class TokenRequest(Message):
+    """A join token to create. Without a value one of 128 random bits is made."""
+
+    roles: tuple[Literal["node", "proxy", "auth", "trusted_cluster"], ...] = Field(min_length=1)
+    ttl: timedelta = timedelta(minutes=30)
+    value: Secret | None = None
+    max_uses: int | None = Field(default=None, ge=1)
+    labels: Labels = {}
+
+
+class TokenEntry(Message):
+    """A token in full, for administrators only. `expires` None: a static one, from teleport.yaml, never ends."""
+
+    token: Text
+    roles: tuple[Text, ...]
+    expires: datetime | None
+    static: bool = False
+
+
+class TokenCreated(Message):
+    """A new join token, and what a newcomer needs beside it."""
+
+    entry: TokenEntry
+    ca_pin: Text
+    auth_servers: tuple[Text, ...]
+
+
+class TokenList(Message):
+    """Tokens, static ones first, then by expiry."""
+
+    tokens: tuple[TokenEntry, ...]
+
+
+class TokenValue(Message):
+    """A token by its value."""
+
+    token: Secret
+
+
+# --- resources ---------------------------------------------------------------------------------------------------
+
+
+class ResourceRef(Message):
+    """A resource by kind (as in documents: User, Role, Token, TrustedCluster) and name."""
+
+    kind: Text
+    name: Text
+
+
+class ResourceQuery(Message):
+    """Which resources to list or to follow."""
+
+    kind: Text
+
+
+class ResourceDocument(Message):
+    """A resource as the backend has it: its document as JSON text, and its revision for compare-and-swap."""
+
+    document: str
+    revision: int = 0
+    """0 in a request: the resource must be new. Else it must still be at that revision."""
+    overwrite: bool = False
+    """In a request: write whatever was there (tctl create -f)."""
+
+
+class ResourceList(Message):
+    """Resources of one kind, ordered by name."""
+
+    resources: tuple[ResourceDocument, ...]
+
+
+class ResourceEvent(Message):
+    """A change, as a piece of the answer to resources.watch.
+
+    `snapshot` replaces all that was known; else `put` came or changed, or `deleted` (a name) is gone.
+    """
+
+    snapshot: tuple[ResourceDocument, ...] | None = None
+    put: ResourceDocument | None = None
+    deleted: Text | None = None

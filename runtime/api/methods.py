@@ -1,0 +1,64 @@
+"""The methods of auth: for each its name, what it takes and gives, and the callers that may use it.
+
+This table is the list that the authorising function of auth goes by: a caller of another kind is refused and audited,
+and what is not here does not exist. A method whose `pieces` is set answers with pieces of that type before its result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from runtime.api import messages as m
+from runtime.core.callers import MEMBERS, CallerKind
+
+Params = TypeVar("Params", bound=m.Message)
+Result = TypeVar("Result", bound=m.Message)
+
+_NOBODY, _PROXY, _ADMIN = CallerKind.NOBODY, CallerKind.PROXY, CallerKind.ADMIN
+_ALL = frozenset(CallerKind)
+_CERTIFIED = _ALL - {_NOBODY}
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Params, Result]):
+    """One method; `params` and `result` are the types of its messages."""
+
+    name: str
+    params: type[Params]
+    result: type[Result]
+    callers: frozenset[CallerKind]
+    pieces: type[m.Message] | None = None
+
+
+PING = Method("ping", m.Nothing, m.Pong, _ALL)
+AUTHORITIES = Method("authorities.list", m.Nothing, m.Authorities, _ALL)
+
+JOIN = Method("members.join", m.JoinRequest, m.Membership, frozenset({_NOBODY}))
+RENEW = Method("members.renew", m.RenewRequest, m.Membership, MEMBERS)
+HEARTBEAT = Method("presence.heartbeat", m.Heartbeat, m.HeartbeatReply, MEMBERS)
+LEAVE = Method("presence.leave", m.Nothing, m.Nothing, MEMBERS)
+PRESENCE = Method("presence.list", m.PresenceQuery, m.PresenceList, MEMBERS | {_ADMIN})
+
+LOGIN = Method("people.login", m.LoginRequest, m.LoginReply, frozenset({_PROXY}))
+SIGNUP_SHOW = Method("people.signup.show", m.SignupQuery, m.SignupForm, frozenset({_PROXY}))
+SIGNUP_COMPLETE = Method("people.signup.complete", m.SignupRequest, m.Signup, frozenset({_PROXY}))
+
+USERS_CREATE = Method("users.create", m.UserRequest, m.Invite, frozenset({_ADMIN}))
+USERS_RESET = Method("users.reset", m.Name, m.Invite, frozenset({_ADMIN}))
+USERS_LIST = Method("users.list", m.Nothing, m.UserList, frozenset({_ADMIN}))
+USERS_DELETE = Method("users.delete", m.Name, m.Nothing, frozenset({_ADMIN}))
+
+TOKENS_CREATE = Method("tokens.create", m.TokenRequest, m.TokenCreated, frozenset({_ADMIN}))
+TOKENS_LIST = Method("tokens.list", m.Nothing, m.TokenList, frozenset({_ADMIN}))
+TOKENS_DELETE = Method("tokens.delete", m.TokenValue, m.Nothing, frozenset({_ADMIN}))
+
+RESOURCES_GET = Method("resources.get", m.ResourceRef, m.ResourceDocument, frozenset({_ADMIN}))
+RESOURCES_LIST = Method("resources.list", m.ResourceQuery, m.ResourceList, frozenset({_ADMIN}))
+RESOURCES_WRITE = Method("resources.write", m.ResourceDocument, m.ResourceDocument, frozenset({_ADMIN}))
+RESOURCES_REMOVE = Method("resources.remove", m.ResourceRef, m.Nothing, frozenset({_ADMIN}))
+RESOURCES_WATCH = Method("resources.watch", m.ResourceQuery, m.Nothing, MEMBERS | {_ADMIN}, pieces=m.ResourceEvent)
+
+METHODS: dict[str, Method[Any, Any]] = {  # Any: each entry has its own types, checked where it is called and served
+    method.name: method for method in list(globals().values()) if isinstance(method, Method)
+}

@@ -1,0 +1,1 @@
+"""The auth service: the only runtime that opens the backend and the only one that signs."""
