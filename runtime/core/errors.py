@@ -9,6 +9,7 @@
     ├── NotFound                 there is nothing under that name
     ├── AlreadyExists            create found something under that name
     ├── CompareFailed            somebody else changed it since it was read
+    ├── CorruptState             the backend holds what cannot be used; it is left as it is
     ├── AccessDenied             the caller may not do that, or what it showed is not valid
     └── Unavailable              the other side did not answer in time, or not at all
 
@@ -57,6 +58,10 @@ class AlreadyExists(TeleportError):
 
 class CompareFailed(TeleportError):
     """It was changed, or deleted, since the revision that the caller knows."""
+
+
+class CorruptState(TeleportError):
+    """What the backend holds under a key cannot be used. It is left as it is: there may be no other copy."""
 
 
 class AccessDenied(TeleportError):

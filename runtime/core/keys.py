@@ -20,6 +20,9 @@ AUTHORITY = "authority"
 PRESENCE = "presence"
 SECRETS = "secrets"
 
+CLUSTER_NAME = f"{AUTHORITY}/cluster-name"
+"""The name of the cluster that this backend belongs to."""
+
 MAX_KEY_BYTES = 1000
 """UTF-8 bytes of a key: DynamoDB's sort key ends at 1,024 bytes, less room for what a backend adds."""
 
@@ -30,6 +33,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def resource(kind: str, name: str) -> str:
     """Return the key of one declared resource; `kind` as written in documents, such as `User`."""
     return f"{RESOURCES}/{kind}/{name}"
+
+
+def resource_prefix(kind: str) -> str:
+    """Return the prefix of the keys of all declared resources of a kind."""
+    return f"{RESOURCES}/{kind}/"
+
+
+def local_authority(authority_type: str) -> str:
+    """Return the key of the cluster's own user or host CA. There is one of each: the record says whose it is."""
+    return f"{AUTHORITY}/local/{authority_type}"
 
 
 def check_key(key: str) -> str:
@@ -50,7 +63,7 @@ def check_prefix(prefix: str) -> str:
     The slash keeps `node` apart from `node-old`. Raises InvalidKey.
     """
     if not prefix.endswith("/"):
-        raise InvalidKey(f"prefix {_shown(prefix)} does not end in a slash", hint="Write it as SPACE/ or SPACE/NAME/.")
+        raise InvalidKey(f"prefix {shown(prefix)} does not end in a slash", hint="Write it as SPACE/ or SPACE/NAME/.")
     _check(prefix, [*prefix.split("/")[:-1], "any"])
     return prefix
 
@@ -62,22 +75,22 @@ def space(key: str) -> str:
 
 def _check(key: str, segments: list[str]) -> None:
     if len(segments) < 2:
-        raise InvalidKey(f"key {_shown(key)} has no slash", hint="Write it as SPACE/NAME.")
+        raise InvalidKey(f"key {shown(key)} has no slash", hint="Write it as SPACE/NAME.")
     if not all(segments):
-        raise InvalidKey(f"key {_shown(key)} has an empty segment")
+        raise InvalidKey(f"key {shown(key)} has an empty segment")
     if not _SPACE.match(segments[0]):
-        raise InvalidKey(f"key {_shown(key)} does not start with a space of lower-case letters, digits and dashes")
+        raise InvalidKey(f"key {shown(key)} does not start with a space of lower-case letters, digits and dashes")
     if _CONTROL.search(key):
-        raise InvalidKey(f"key {_shown(key)} holds a control character")
+        raise InvalidKey(f"key {shown(key)} holds a control character")
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
-        raise InvalidKey(f"key {_shown(key)} is not valid Unicode text") from None
+        raise InvalidKey(f"key {shown(key)} is not valid Unicode text") from None
     if size > MAX_KEY_BYTES:
-        raise InvalidKey(f"key {_shown(key)} has {size} bytes; {MAX_KEY_BYTES} is the most")
+        raise InvalidKey(f"key {shown(key)} has {size} bytes; {MAX_KEY_BYTES} is the most")
 
 
-def _shown(key: str) -> str:
+def shown(key: str) -> str:
     """Return the key for an error message: escaped, cut, and without the names below secrets."""
     if key.startswith(f"{SECRETS}/"):
         return f"{SECRETS}/…"

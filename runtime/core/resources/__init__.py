@@ -1,0 +1,60 @@
+"""What the cluster is made of, as values without I/O.
+
+Declared by people, one document each for kubectl, tctl and the backend: User, Role, Token, TrustedCluster. Told by the
+cluster itself: Authority, Node, Tunnel, Session. What decides anything about them lives elsewhere.
+"""
+
+from runtime.core.resources.authority import Authority, AuthorityType, Generation
+from runtime.core.resources.document import DECLARED, dump, dump_all, load_documents, read_object
+from runtime.core.resources.model import API_VERSION, GROUP, VERSION, Metadata, Origin, Resource, RoleMetadata
+from runtime.core.resources.node import Node
+from runtime.core.resources.role import Conditions, Options, Role, RoleSpec, Rule, RuleResource, Verb
+from runtime.core.resources.session import Party, Session, TerminalSize
+from runtime.core.resources.stored import decode, encode, key_of
+from runtime.core.resources.token import Token, TokenRole, TokenSpec
+from runtime.core.resources.trusted_cluster import TrustedCluster, TrustedClusterSpec
+from runtime.core.resources.tunnel import Tunnel
+from runtime.core.resources.user import DeletionPolicy, DriftPolicy, Invite, User, UserSpec
+
+__all__ = [
+    "API_VERSION",
+    "DECLARED",
+    "GROUP",
+    "VERSION",
+    "Authority",
+    "AuthorityType",
+    "Conditions",
+    "DeletionPolicy",
+    "DriftPolicy",
+    "Generation",
+    "Invite",
+    "Metadata",
+    "Node",
+    "Options",
+    "Origin",
+    "Party",
+    "Resource",
+    "Role",
+    "RoleMetadata",
+    "RoleSpec",
+    "Rule",
+    "RuleResource",
+    "Session",
+    "TerminalSize",
+    "Token",
+    "TokenRole",
+    "TokenSpec",
+    "TrustedCluster",
+    "TrustedClusterSpec",
+    "Tunnel",
+    "User",
+    "UserSpec",
+    "Verb",
+    "decode",
+    "dump",
+    "dump_all",
+    "encode",
+    "key_of",
+    "load_documents",
+    "read_object",
+]
