@@ -153,7 +153,12 @@ class _Builder:
     def _alias(self, event: yaml.AliasEvent) -> _Anchored:
         found = self._anchors.get(event.anchor or "")
         if found is None:
-            raise self._error(event, f"the alias *{event.anchor} stands for nothing that is complete before it")
+            # Its name is not shown, nor is a tag's: it may be an unquoted password that starts with `*` or `!`.
+            raise self._error(
+                event,
+                "an alias (*) stands for nothing that is complete before it",
+                hint="Quote text that starts with *.",
+            )
         self._nodes += found.nodes
         self._aliased += found.nodes
         if self._aliased > MAX_ALIASED_NODES:
@@ -164,7 +169,7 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         if isinstance(event, yaml.CollectionStartEvent) and event.tag not in (None, "!"):
-            raise self._bad_tag(event, event.tag)
+            raise self._bad_tag(event)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         return self._sequence(path)
@@ -209,7 +214,7 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent) -> object:
         text = str(event.value)
         if event.tag not in (None, "!", _STR_TAG):
-            raise self._bad_tag(event, event.tag)
+            raise self._bad_tag(event)
         if not event.implicit[0] or event.tag == _STR_TAG:  # quoted, or said to be text
             return text
         if text in _CONSTANTS:
@@ -223,8 +228,8 @@ class _Builder:
             return _integer(text)
         return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan")) if is_float else text
 
-    def _bad_tag(self, event: yaml.Event, tag: str | None) -> InvalidInput:
-        return self._error(event, f"has the tag {tag!a}; tags are not understood here")
+    def _bad_tag(self, event: yaml.Event) -> InvalidInput:
+        return self._error(event, "has a tag (!); tags are not understood here", hint="Quote text that starts with !.")
 
     def _error(self, event: yaml.Event, what: str, hint: str = "") -> InvalidInput:
         return self._raises(f"{self._source}:{_line(event)}: {what}", hint=hint)

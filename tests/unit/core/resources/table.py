@@ -1,0 +1,221 @@
+"""Documents that are right and documents that are wrong, with who must see it: read by the models and by the CRDs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import yaml
+
+
+class Seen(Enum):
+    """Where a CRD refuses a document."""
+
+    SCHEMA = "its schema"
+    CEL = "its validation rules, which only an API server runs"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One document; `path` and `seen` are None for a valid one."""
+
+    title: str
+    document: dict[str, Any]  # a document as YAML gives it
+    path: str | None = None
+    seen: Seen | None = None
+
+
+def _row(kind: str, title: str, spec: str, path: str | None = None, seen: Seen = Seen.SCHEMA, name: str = "x") -> Row:
+    document = {
+        "apiVersion": "teleport.internal/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": yaml.safe_load(spec),
+    }
+    return Row(f"{kind}: {title}", document, path, seen if path else None)
+
+
+def _many(item: str, count: int) -> str:
+    return "[" + ", ".join(item.format(number) for number in range(count)) + "]"
+
+
+_TUNNEL = "proxy: {tunnelAddr: 'a:1'}, caSecretRef: {name: s}"
+
+ROWS = [
+    _row("User", "one login", "logins: [joe]"),
+    _row("User", "one role", "roles: [dev]"),
+    _row("User", "a role that is two labels", "roles: [dev.team-1]"),
+    _row(
+        "User",
+        "everything",
+        "{logins: [a, _b.c-d], roles: [r], invite: {ttl: 90m}, driftPolicy: Report, deletionPolicy: Keep}",
+    ),
+    _row("User", "a name with a dot", "logins: [a]", name="joe.smith-2"),
+    _row("User", "the longest name", "logins: [a]", name="a" * 128),
+    _row("User", "the longest login", f"logins: [{'a' * 32}]"),
+    _row("User", "64 logins", f"logins: {_many('a{}', 64)}"),
+    _row("User", "the shortest invite", "{logins: [a], invite: {ttl: 60s}}"),
+    _row("User", "the longest invite", "{logins: [a], invite: {ttl: 1800m}}"),
+    _row("User", "an invite with its default", "{logins: [a], invite: {}}"),
+    _row("User", "credentials from a Secret", "{logins: [a], credentialsSecretRef: {name: joe-login}}"),
+    _row("User", "no login and no role", "{}", "spec", Seen.CEL),
+    _row("User", "empty lists", "{logins: [], roles: []}", "spec", Seen.CEL),
+    _row(
+        "User", "invite and credentials", "{logins: [a], invite: {}, credentialsSecretRef: {name: s}}", "spec", Seen.CEL
+    ),
+    _row("User", "an upper-case login", "logins: [Root]", "spec.logins[0]"),
+    _row("User", "a login with a comma", "logins: [ok, 'a,root']", "spec.logins[1]"),
+    _row("User", "a login with a blank", "logins: ['a b']", "spec.logins[0]"),
+    _row("User", "a login with a slash", "logins: ['a/b']", "spec.logins[0]"),
+    _row("User", "a login that ends in a newline", 'logins: ["root\\n"]', "spec.logins[0]"),
+    _row("User", "a login with NUL", 'logins: ["root\\0"]', "spec.logins[0]"),
+    _row("User", "a login with a Cyrillic o", 'logins: ["r\\u043eot"]', "spec.logins[0]"),
+    _row("User", "an empty login", "logins: ['']", "spec.logins[0]"),
+    _row("User", "a login of 33", f"logins: [{'a' * 33}]", "spec.logins[0]"),
+    _row("User", "a login that is a number", "logins: [7]", "spec.logins[0]"),
+    _row("User", "logins that are no list", "logins: joe", "spec.logins"),
+    _row("User", "a login twice", "logins: [a, b, a]", "spec.logins"),
+    _row("User", "65 logins", f"logins: {_many('a{}', 65)}", "spec.logins"),
+    _row("User", "a generated role", "roles: ['user:ann']", "spec.roles[0]"),
+    _row("User", "an unknown drift policy", "{logins: [a], driftPolicy: correct}", "spec.driftPolicy"),
+    _row("User", "an unknown deletion policy", "{logins: [a], deletionPolicy: Orphan}", "spec.deletionPolicy"),
+    _row("User", "an invite of 59 s", "{logins: [a], invite: {ttl: 59s}}", "spec.invite.ttl", Seen.CEL),
+    _row("User", "an invite beyond 30 h", "{logins: [a], invite: {ttl: 30h1s}}", "spec.invite.ttl", Seen.CEL),
+    _row("User", "an invite without a unit", "{logins: [a], invite: {ttl: '60'}}", "spec.invite.ttl"),
+    _row("User", "an invite that is a number", "{logins: [a], invite: {ttl: 60}}", "spec.invite.ttl"),
+    _row("User", "an unknown field", "{logins: [a], login: b}", "spec.login"),
+    _row("User", "a field in snake case", "{logins: [a], drift_policy: Report}", "spec.drift_policy"),
+    _row(
+        "User", "a Secret without a name", "{logins: [a], credentialsSecretRef: {}}", "spec.credentialsSecretRef.name"
+    ),
+    _row("User", "an upper-case name", "logins: [a]", "metadata.name", name="Joe"),
+    _row("User", "a name with an underscore", "logins: [a]", "metadata.name", name="joe_smith"),
+    _row("User", "a name with a colon", "logins: [a]", "metadata.name", name="user:joe"),
+    _row("User", "a name of 129", "logins: [a]", "metadata.name", name="a" * 129),
+    _row("User", "a name that ends in a dash", "logins: [a]", "metadata.name", name="joe-"),
+    _row("User", "an empty name", "logins: [a]", "metadata.name", name=""),
+    _row("Role", "nothing allowed", "{}"),
+    _row(
+        "Role",
+        "everything",
+        """
+        allow: {logins: [dev], nodeLabels: {env: [a, b], team: ["*"]}, rules: [{resources: [session], verbs: [join]}]}
+        deny: {logins: [root], nodeLabels: {pci: ["true"]}, rules: [{resources: ["*"], verbs: ["*"]}]}
+        options: {maxSessionTTL: 8h, forwardAgent: true, portForwarding: true, fileCopy: false, maxSessions: 1,
+                  idleTimeout: 1s}
+        """,
+    ),
+    _row("Role", "every node", "allow: {nodeLabels: {'*': ['*']}}"),
+    _row("Role", "an empty label value", "allow: {nodeLabels: {env: ['']}}"),
+    _row("Role", "a label of 63", f"allow: {{nodeLabels: {{{'a' * 63}: [x]}}}}"),
+    _row("Role", "a generated name", "{}", "metadata.name", name="user:joe"),
+    _row("Role", "a trusted cluster's name", "{}", "metadata.name", name="ca:main"),
+    _row("Role", "a label value that is no list", "allow: {nodeLabels: {env: staging}}", "spec.allow.nodeLabels.env"),
+    _row("Role", "a label value that is a boolean", "deny: {nodeLabels: {pci: [true]}}", "spec.deny.nodeLabels.pci[0]"),
+    _row("Role", "no value for a label", "allow: {nodeLabels: {env: []}}", "spec.allow.nodeLabels.env"),
+    _row("Role", "a value twice", "allow: {nodeLabels: {env: [a, a]}}", "spec.allow.nodeLabels.env"),
+    _row("Role", "a value beyond ASCII", 'allow: {nodeLabels: {env: ["pr\\u043ed"]}}', "spec.allow.nodeLabels.env[0]"),
+    _row("Role", "a label with a blank", "allow: {nodeLabels: {'a b': [x]}}", 'spec.allow.nodeLabels["a b"]', Seen.CEL),
+    _row("Role", "any label with a value", "allow: {nodeLabels: {'*': [x]}}", "spec.allow.nodeLabels", Seen.CEL),
+    _row(
+        "Role",
+        "an unknown verb",
+        "allow: {rules: [{resources: [node], verbs: [write]}]}",
+        "spec.allow.rules[0].verbs[0]",
+    ),
+    _row(
+        "Role",
+        "an unknown resource",
+        "allow: {rules: [{resources: [pod], verbs: [list]}]}",
+        "spec.allow.rules[0].resources[0]",
+    ),
+    _row("Role", "a rule without verbs", "allow: {rules: [{resources: [node]}]}", "spec.allow.rules[0].verbs"),
+    _row(
+        "Role", "a rule with no verb", "allow: {rules: [{resources: [node], verbs: []}]}", "spec.allow.rules[0].verbs"
+    ),
+    _row("Role", "a TTL of 59 s", "options: {maxSessionTTL: 59s}", "spec.options.maxSessionTTL", Seen.CEL),
+    _row("Role", "a TTL of 31 h", "options: {maxSessionTTL: 31h}", "spec.options.maxSessionTTL", Seen.CEL),
+    _row("Role", "a negative TTL", "options: {maxSessionTTL: -1h}", "spec.options.maxSessionTTL"),
+    _row("Role", "a switch that is text", "options: {fileCopy: 'yes'}", "spec.options.fileCopy"),
+    _row("Role", "no session at all", "options: {maxSessions: 0}", "spec.options.maxSessions"),
+    _row("Role", "too many sessions", "options: {maxSessions: 1001}", "spec.options.maxSessions"),
+    _row("Role", "half a session", "options: {maxSessions: 1.5}", "spec.options.maxSessions"),
+    _row("Role", "sessions as text", "options: {maxSessions: '3'}", "spec.options.maxSessions"),
+    _row("Role", "an idle timeout of zero", "options: {idleTimeout: 0s}", "spec.options.idleTimeout", Seen.CEL),
+    _row("Role", "an unknown option", "options: {maxSession: 3}", "spec.options.maxSession"),
+    _row("Token", "one role", "roles: [node]"),
+    _row("Token", "all roles", "roles: [node, proxy, auth, trusted_cluster]"),
+    _row(
+        "Token", "everything", "{roles: [node], ttl: 5m, maxUses: 1, labels: {env: prod}, secretRef: {name: s, key: k}}"
+    ),
+    _row("Token", "no role", "roles: []", "spec.roles"),
+    _row("Token", "roles left out", "{ttl: 5m}", "spec.roles"),
+    _row("Token", "a sign-up token", "roles: [signup]", "spec.roles[0]"),
+    _row("Token", "a role twice", "roles: [node, node]", "spec.roles"),
+    _row("Token", "no use", "{roles: [node], maxUses: 0}", "spec.maxUses"),
+    _row("Token", "a day and a half", "{roles: [node], ttl: 36h}", "spec.ttl", Seen.CEL),
+    _row("Token", "a label that is a list", "{roles: [node], labels: {env: [a]}}", "spec.labels.env"),
+    _row("Token", "a label *", "{roles: [node], labels: {'*': a}}", 'spec.labels["*"]', Seen.CEL),
+    _row("Token", "its value", "{roles: [node], token: abc}", "spec.token"),
+    _row(
+        "Token", "a Secret's key with a slash", "{roles: [node], secretRef: {name: s, key: a/b}}", "spec.secretRef.key"
+    ),
+    _row("TrustedCluster", "pinned", f"{{{_TUNNEL}}}"),
+    _row("TrustedCluster", "pinned, IPv6", "{proxy: {tunnelAddr: '[::1]:65535'}, caSecretRef: {name: s}}"),
+    _row(
+        "TrustedCluster",
+        "by token",
+        "{proxy: {webAddr: 'a.b:3080', tunnelAddr: 'a.b:3024'}, tokenSecretRef: {name: s}}",
+    ),
+    _row(
+        "TrustedCluster",
+        "everything",
+        f"{{{_TUNNEL}, enabled: false, roleMap: [{{remote: a, local: [b, c]}}], allowLogins: [john]}}",
+        name="main.example",
+    ),
+    _row("TrustedCluster", "no proof", "{proxy: {tunnelAddr: 'a:1'}}", "spec", Seen.CEL),
+    _row("TrustedCluster", "two proofs", f"{{{_TUNNEL}, tokenSecretRef: {{name: t}}}}", "spec", Seen.CEL),
+    _row(
+        "TrustedCluster",
+        "a token without webAddr",
+        "{proxy: {tunnelAddr: 'a:1'}, tokenSecretRef: {name: t}}",
+        "spec",
+        Seen.CEL,
+    ),
+    _row("TrustedCluster", "no proxy", "{caSecretRef: {name: s}}", "spec.proxy"),
+    _row("TrustedCluster", "no tunnel", "{proxy: {webAddr: 'a:1'}, caSecretRef: {name: s}}", "spec.proxy.tunnelAddr"),
+    _row("TrustedCluster", "no port", "{proxy: {tunnelAddr: a}, caSecretRef: {name: s}}", "spec.proxy.tunnelAddr"),
+    _row(
+        "TrustedCluster",
+        "port 65536",
+        "{proxy: {tunnelAddr: 'a:65536'}, caSecretRef: {name: s}}",
+        "spec.proxy.tunnelAddr",
+    ),
+    _row("TrustedCluster", "port 0", "{proxy: {tunnelAddr: 'a:0'}, caSecretRef: {name: s}}", "spec.proxy.tunnelAddr"),
+    _row(
+        "TrustedCluster",
+        "a URL",
+        "{proxy: {tunnelAddr: 'https://a:1'}, caSecretRef: {name: s}}",
+        "spec.proxy.tunnelAddr",
+    ),
+    _row(
+        "TrustedCluster",
+        "a role mapped twice",
+        f"{{{_TUNNEL}, roleMap: [{{remote: a, local: [b]}}, {{remote: a, local: [c]}}]}}",
+        "spec.roleMap",
+    ),
+    _row(
+        "TrustedCluster",
+        "a role mapped to nothing",
+        f"{{{_TUNNEL}, roleMap: [{{remote: a, local: []}}]}}",
+        "spec.roleMap[0].local",
+    ),
+    _row(
+        "TrustedCluster",
+        "a mapped generated role",
+        f"{{{_TUNNEL}, roleMap: [{{remote: a, local: ['ca:x']}}]}}",
+        "spec.roleMap[0].local[0]",
+    ),
+    _row("TrustedCluster", "enabled as text", f"{{{_TUNNEL}, enabled: 'true'}}", "spec.enabled"),
+]
