@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from runtime.core.errors import InvalidValue
+from runtime.core.errors import AlreadyExists, CompareFailed, InvalidValue, NotFound, Unavailable
+from runtime.core.keys import shown
 
 MAX_VALUE_BYTES = 384 * 1024
 """Bytes of a value: a DynamoDB item ends at 400 KB, an etcd request at 1.5 MiB."""
@@ -150,3 +151,25 @@ def to_millis(moment: datetime) -> int:
 def from_millis(millis: int) -> datetime:
     """Return milliseconds since 1970 UTC as an aware datetime in UTC."""
     return _EPOCH + timedelta(milliseconds=millis)
+
+
+def not_found(key: str) -> NotFound:
+    """Return the error of a key that holds nothing."""
+    return NotFound(f"there is nothing under {shown(key)}")
+
+
+def already_exists(key: str) -> AlreadyExists:
+    """Return the error of a create whose key is taken."""
+    return AlreadyExists(f"{shown(key)} is there already", hint="Read it and change it with compare_and_swap.")
+
+
+def compare_failed(key: str, revision: int) -> CompareFailed:
+    """Return the error of a write on a revision that is no longer the item's."""
+    return CompareFailed(
+        f"{shown(key)} was changed or deleted since revision {revision}", hint="Read it again and decide anew."
+    )
+
+
+def closed(store: str) -> Unavailable:
+    """Return the error of a call on a backend after its `close`; `store` names it as in `the memory backend`."""
+    return Unavailable(f"{store} is closed", hint="Open it again.")

@@ -31,7 +31,7 @@ class EtcdOptions:
 
 @dataclass(frozen=True, slots=True)
 class DynamoDBOptions:
-    """The keys of `storage: {type: dynamodb}` (manual, Using DynamoDB). Without access_key AWS's usual chain is asked."""
+    """The keys of `storage: {type: dynamodb}` (manual, Using DynamoDB). Without access_key AWS's own chain is asked."""
 
     region: str
     table_name: str

@@ -1,0 +1,47 @@
+"""The recent changes of each space, by revision. Pure: whoever follows them asks for the revision it needs next."""
+
+from __future__ import annotations
+
+from runtime.backend.base import Delete, Put
+
+HISTORY_CHANGES = 10_000
+HISTORY_BYTES = 16 * 1024 * 1024
+"""What one space may take of memory; who is further behind reads the stream again from its beginning."""
+
+
+class History:
+    """Changes of one space. They may come in any order and more than once."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self._changes: dict[int, Put | Delete] = {}
+        self._bytes = 0
+
+    def add(self, change: Put | Delete) -> None:
+        """Keep a change, dropping those that came first when there is no more room."""
+        if change.revision in self._changes:
+            return
+        self._changes[change.revision] = change
+        self._bytes += size(change)
+        self.newest = max(self.newest, change.revision)
+        while len(self._changes) > HISTORY_CHANGES or self._bytes > HISTORY_BYTES:
+            self._bytes -= size(self._changes.pop(next(iter(self._changes))))
+
+    def clear(self) -> None:
+        """Forget everything: revisions may mean something else from now on."""
+        self.newest = self._bytes = 0
+        self._changes.clear()
+
+    def get(self, revision: int) -> Put | Delete | None:
+        """Return the change of that revision, if it is here."""
+        return self._changes.get(revision)
+
+
+def key_of(change: Put | Delete) -> str:
+    """Return the key that was changed."""
+    return change.item.key if isinstance(change, Put) else change.key
+
+
+def size(change: Put | Delete) -> int:
+    """Return about how many bytes the change takes."""
+    return 200 + len(key_of(change)) + (len(change.item.value) if isinstance(change, Put) else 0)

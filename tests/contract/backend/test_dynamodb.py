@@ -1,0 +1,372 @@
+"""What is particular to DynamoDB: the table, its stream and TTL, AWS's refusals, and how history is read again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.httpsession import URLLib3Session
+
+from runtime.backend.base import Delete, Item, Put
+from runtime.backend.dynamodb import DynamoDBBackend, history, items
+from runtime.core.clock import ManualClock, SystemClock
+from runtime.core.errors import AccessDenied, InvalidSettings, Unavailable
+from tests.contract.backend.conftest import Servers
+from tests.contract.backend.dynamodb_store import ACCESS_KEY, SECRET_KEY, DynamoDBStore, aws, open_store
+from tests.contract.backend.harness import PATIENCE_SECONDS, next_changes, next_event, next_snapshot
+from tests.servers.processes import free_port
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.literals import StreamViewTypeType
+
+START = datetime.now(UTC).replace(microsecond=0)
+"""Not long ago: DynamoDB Local's own TTL goes by the machine's clock."""
+
+
+@pytest.fixture
+async def store(servers: Servers, tmp_path: Path) -> AsyncIterator[DynamoDBStore]:
+    """Give an empty store, of this kind only."""
+    async with open_store(servers.get("dynamodb"), tmp_path) as store:
+        yield store
+
+
+class _Body(BytesIO):
+    """The body of an answer, as botocore reads it."""
+
+    def stream(self) -> Iterator[bytes]:
+        """Give all of it at once."""
+        yield self.read()
+
+
+async def administrator(store: DynamoDBStore, act: Callable[[DynamoDBClient], Any]) -> Any:
+    """Do to the table what an administrator could, and return what AWS answers."""
+
+    def run() -> Any:
+        with aws(store.server) as client:
+            return act(client)
+
+    return await asyncio.to_thread(run)
+
+
+def create_table(
+    store: DynamoDBStore, *names: str, stream: StreamViewTypeType | None = None
+) -> Callable[[DynamoDBClient], Any]:
+    """Return what creates a table with those key attributes, as Terraform would."""
+    kinds = ("HASH", "RANGE")
+    return lambda client: client.create_table(
+        TableName=store.options.table_name,
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+        KeySchema=[{"AttributeName": name, "KeyType": kinds[place]} for place, name in enumerate(names)],  # type: ignore[typeddict-item]  # of the two literals
+        BillingMode="PAY_PER_REQUEST",
+        **({"StreamSpecification": {"StreamEnabled": True, "StreamViewType": stream}} if stream else {}),  # type: ignore[arg-type]  # optional
+    )
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, int], None]:
+    """Answer requests as only AWS itself does: DynamoDB Local never throttles and knows no permissions.
+
+    `refuse(operation, code, times)` puts AWS's error in the place of the first answers to that operation.
+    """
+    send = URLLib3Session.send
+    refusals: dict[str, list[str]] = {}
+
+    def answer(self: URLLib3Session, request: AWSPreparedRequest) -> AWSResponse:
+        target = request.headers.get("X-Amz-Target", b"")
+        operation = (target.decode() if isinstance(target, bytes) else target).rpartition(".")[2]
+        if not refusals.get(operation):
+            return send(self, request)
+        body = json.dumps({"__type": f"com.amazonaws.dynamodb#{refusals[operation].pop()}", "message": "by the test"})
+        return AWSResponse(request.url, 400, HTTPHeaders(), _Body(body.encode()))
+
+    monkeypatch.setattr(URLLib3Session, "send", answer)
+    return lambda operation, code, times: refusals.update({operation: [code] * times})
+
+
+async def test_five_openers_at_once_make_one_table(store: DynamoDBStore) -> None:
+    """All succeed; the table is paid by request, has a stream of new images and its TTL on `ttl`."""
+    backends = await asyncio.gather(*(store.open() for _ in range(5)))
+    await backends[0].put("resources/a", b"1")
+    assert (await backends[4].get("resources/a")).value == b"1"
+    name = store.options.table_name
+    table = (await administrator(store, lambda client: client.describe_table(TableName=name)))["Table"]
+    assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
+    ttl = await administrator(store, lambda client: client.describe_time_to_live(TableName=name))
+    assert ttl["TimeToLiveDescription"] == {"TimeToLiveStatus": "ENABLED", "AttributeName": "ttl"}
+
+
+async def test_stream_and_ttl_of_a_table_that_was_made_without_are_enabled(store: DynamoDBStore) -> None:
+    """The right key is enough: the watch works."""
+    await administrator(store, create_table(store, "space", "name"))
+    first, _ = await asyncio.gather(store.open(), store.open())
+    async with aclosing(first.watch("resources/")) as watch:
+        await next_snapshot(watch)
+        item = await first.put("resources/a", b"")
+        assert await next_event(watch) == Put(item)
+    ttl = await administrator(store, lambda client: client.describe_time_to_live(TableName=store.options.table_name))
+    assert ttl["TimeToLiveDescription"]["TimeToLiveStatus"] == "ENABLED"
+
+
+@pytest.mark.parametrize("names", [("space",), ("name", "space"), ("HashKey", "FullPath")])
+async def test_a_table_with_another_key_is_refused(store: DynamoDBStore, names: tuple[str, ...]) -> None:
+    """The error names the table, its key and ours; the table is left as it was."""
+    await administrator(store, create_table(store, *names))
+    with pytest.raises(InvalidSettings, match=rf"{store.options.table_name} has the key {names[0]} \(S\).*space \(S\)"):
+        await store.open()
+    table = await administrator(store, lambda client: client.describe_table(TableName=store.options.table_name))
+    assert "StreamSpecification" not in table["Table"]
+
+
+async def test_a_stream_without_images_is_refused(store: DynamoDBStore) -> None:
+    """AWS cannot change it in place, so a person has to say that it may go."""
+    await administrator(store, create_table(store, "space", "name", stream="KEYS_ONLY"))
+    with pytest.raises(InvalidSettings, match="KEYS_ONLY, not NEW_IMAGE"):
+        await store.open()
+
+
+async def test_a_wrong_endpoint_is_unavailable_in_time(store: DynamoDBStore) -> None:
+    """Nobody listens there; the same options with the right one open."""
+    options = replace(store.options, endpoint=f"http://127.0.0.1:{free_port()}", timeout=1.0)
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match="did not answer") as caught:
+        await DynamoDBBackend.open(options, clock=SystemClock())
+    assert time.monotonic() - start < 2.5
+    assert "endpoint" in caught.value.hint
+    await store.open(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"secret_key": None}, "no secret_key"),
+        ({"access_key": None}, "no access_key"),
+        ({"access_key": None, "secret_key": None}, "no AWS credentials"),
+        ({"endpoint": "nonsense"}, "endpoint"),
+        ({"region": "no region"}, "region"),
+        ({"table_name": "a b"}, "table name 'a b' is not valid"),
+    ],
+)
+async def test_settings_that_cannot_be_right_are_refused(
+    store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch, change: dict[str, str | None], message: str
+) -> None:
+    """By what is wrong with them, without waiting for anything."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    start = time.monotonic()
+    with pytest.raises(InvalidSettings, match=message):
+        await DynamoDBBackend.open(replace(store.options, **change), clock=SystemClock())  # type: ignore[arg-type]  # as parametrised
+    assert time.monotonic() - start < store.options.timeout
+
+
+async def test_credentials_of_the_environment_are_used(store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without access_key AWS's usual chain is asked."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    store.options = replace(store.options, access_key=None, secret_key=None)
+    backend = await store.open()
+    await backend.put("resources/a", b"")
+
+
+async def test_no_secret_is_logged_or_shown(store: DynamoDBStore, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the secret key nor a value nor a name below secrets, at the most talkative level of all libraries."""
+    caplog.set_level(logging.DEBUG)
+    backend = await store.open()
+    await backend.put("secrets/join/t0ken", b"pr1vate")
+    errors = []
+    for refused in (
+        backend.create("secrets/join/t0ken", b"pr1vate"),
+        backend.compare_and_swap("secrets/join/t0ken", b"pr1vate", revision=77),
+        backend.get("secrets/join/t0ken2"),
+        DynamoDBBackend.open(replace(store.options, table_name="a b"), clock=SystemClock()),
+        DynamoDBBackend.open(replace(store.options, access_key=None), clock=SystemClock()),
+    ):
+        with pytest.raises(Exception, match=r".") as caught:
+            await refused
+        errors.append(f"{caught.value!r} {caught.value} {caught.value.hint}")  # type: ignore[attr-defined]  # ours have it
+    shown = "\n".join([caplog.text, *errors, repr(store.options), repr(backend)])
+    assert store.options.table_name in shown
+    for secret in (SECRET_KEY, "t0ken", "pr1vate", "cHIxdmF0ZQ"):  # the last is the value as DynamoDB's JSON has it
+        assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    "code", ["ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"]
+)
+async def test_throttling_is_waited_out_counted_and_logged(
+    store: DynamoDBStore, refuse: Callable[[str, str, int], None], caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    """A write that AWS puts off three times is done, and the log says that it was put off."""
+    backend = await store.open()
+    refuse("TransactWriteItems", code, 3)
+    item = await backend.put("resources/a", b"1")
+    assert await backend.get("resources/a") == item
+    assert backend.throttled == 3
+    told = [record for record in caplog.records if "throttles" in record.message]
+    assert len(told) == 2  # the first and the second time
+    assert code in told[0].message
+
+
+async def test_endless_throttling_is_unavailable_in_time(
+    store: DynamoDBStore, refuse: Callable[[str, str, int], None]
+) -> None:
+    """And says so, rather than that there was no answer."""
+    backend = await store.open(timeout=1.0)
+    refuse("GetItem", "ThrottlingException", 1_000)
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match="throttles"):
+        await backend.get("resources/a")
+    assert time.monotonic() - start < 2.0
+
+
+@pytest.mark.parametrize(
+    ("operation", "action"),
+    [("TransactWriteItems", "dynamodb:PutItem"), ("Query", "dynamodb:Query"), ("GetItem", "dynamodb:GetItem")],
+)
+async def test_a_missing_permission_is_named(
+    store: DynamoDBStore, refuse: Callable[[str, str, int], None], operation: str, action: str
+) -> None:
+    """The hint has the IAM action to grant."""
+    backend = await store.open()
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "TransactWriteItems": lambda: backend.put("resources/b", b""),
+        "Query": lambda: backend.range("resources/"),
+        "GetItem": lambda: backend.get("resources/a"),
+    }
+    refuse(operation, "AccessDeniedException", 100)
+    with pytest.raises(AccessDenied, match=operation) as caught:
+        await calls[operation]()
+    assert action in caught.value.hint
+
+
+async def test_a_watch_that_may_not_read_the_stream_says_so(
+    store: DynamoDBStore, refuse: Callable[[str, str, int], None]
+) -> None:
+    """It ends with the error instead of waiting for ever."""
+    await (await store.open()).put("resources/a", b"")
+    refuse("GetShardIterator", "AccessDeniedException", 1_000)
+    backend = await store.open()
+    async with aclosing(backend.watch("resources/")) as watch:
+        with pytest.raises(AccessDenied, match="GetShardIterator"):
+            await next_event(watch)
+
+
+async def test_credentials_that_aws_does_not_know_are_refused_at_opening(
+    store: DynamoDBStore, refuse: Callable[[str, str, int], None]
+) -> None:
+    """With a hint at the keys and the clock."""
+    refuse("DescribeTable", "UnrecognizedClientException", 1)
+    with pytest.raises(AccessDenied, match="credentials") as caught:
+        await store.open()
+    assert "access_key" in caught.value.hint
+
+
+async def test_an_item_lies_under_its_space_and_ends_by_itself_two_days_after_its_expiry(store: DynamoDBStore) -> None:
+    """The space is the partition key, which an IAM condition can name; `ttl` is in seconds; a counter is beside it."""
+    backend = await store.open(ManualClock(START))
+    await backend.put("authority/host/a", b"key", expires=START + timedelta(minutes=1))
+    found = await administrator(store, lambda client: client.scan(TableName=store.options.table_name))
+    counter, item = sorted(found["Items"], key=lambda each: str(each["name"]["S"]))
+    second = int(START.timestamp()) + 60
+    assert item == {
+        "space": {"S": "authority"},
+        "name": {"S": "host/a"},
+        "value": {"B": b"key"},
+        "revision": {"N": "1"},
+        "expires": {"N": str(second * 1000)},
+        "ttl": {"N": str(second + 48 * 3600)},
+    }
+    assert (counter["name"], counter["revision"]) == ({"S": "/revision"}, {"N": "1"})
+    assert [each.key for each in (await backend.range("authority/")).items] == ["authority/host/a"]
+
+
+async def test_what_expired_while_nobody_was_there_is_deleted_by_the_next_one(store: DynamoDBStore) -> None:
+    """A backend that uses the space finds it and tells its watches; what has not expired stays."""
+    first = await store.open(ManualClock(START))
+    await first.put("presence/gone", b"", expires=START + timedelta(minutes=1))
+    stays = await first.put("presence/stays", b"", expires=START + timedelta(hours=1))
+    await first.close()
+    later = await store.open(ManualClock(START + timedelta(minutes=2)))
+    async with aclosing(later.watch("presence/")) as watch:
+        assert (await next_snapshot(watch)).items == (stays,)
+        event = await next_event(watch)
+        assert isinstance(event, Delete)
+        assert event.key == "presence/gone"
+    raw = await administrator(store, lambda client: client.scan(TableName=store.options.table_name))
+    assert {each["name"]["S"] for each in raw["Items"]} == {"/revision", "stays"}
+
+
+async def test_a_backend_opened_late_reads_history_again(store: DynamoDBStore) -> None:
+    """From any revision, deletes included, of one space among others."""
+    first = await store.open()
+    changes: list[Put | Delete] = [Put(await first.put(f"resources/{number}", b"")) for number in range(10)]
+    await first.put("presence/a", b"")
+    await first.delete("resources/3")
+    changes.append(Delete("resources/3", 11))
+    late = await store.open()
+    for after in (0, 7, 11):
+        async with aclosing(late.watch("resources/", after=after)) as watch:
+            assert await next_changes(watch, 11 - after) == changes[after:]
+            marker = await first.put("resources/marker", b"")
+            changes_after = await next_changes(watch, marker.revision - 11)
+            assert changes_after[-1] == Put(marker)
+
+
+async def test_a_consumer_slower_than_the_memory_of_changes_misses_nothing(
+    store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What memory has dropped is read from the stream again."""
+    monkeypatch.setattr(history, "HISTORY_CHANGES", 5)
+    backend = await store.open()
+    async with aclosing(backend.watch("resources/")) as watch, aclosing(backend.watch("resources/")) as keeps_up:
+        await next_snapshot(watch)
+        await next_snapshot(keeps_up)
+        written = [Put(await backend.put(f"resources/{number}", b"")) for number in range(40)]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await next_event(keeps_up) != written[-1]:
+                pass
+        assert await next_changes(watch, 40) == written
+
+
+async def test_a_table_that_was_made_anew_gives_a_snapshot(store: DynamoDBStore) -> None:
+    """Its revisions begin again: nothing that was known before counts."""
+    backend = await store.open()
+    await backend.put("resources/a", b"old")
+    async with aclosing(backend.watch("resources/")) as watch:
+        await next_snapshot(watch)
+        await administrator(store, lambda client: client.delete_table(TableName=store.options.table_name))
+        other = await store.open()
+        new = [await other.put(f"resources/{name}", b"new") for name in "bcd"]
+        assert set((await next_snapshot(watch)).items) <= set(new)
+        last = await other.put("resources/e", b"new")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await next_event(watch) != Put(last):
+                pass
+
+
+def test_a_snapshot_waits_for_a_transaction_that_is_half_done() -> None:
+    """DynamoDB may show a counter moved and the item not yet; only what lies below the prefix matters."""
+    counter = items.Counter(9, put=(("resources/a", 8),), deleted=(("resources/b", 9),))
+
+    def item(name: str, revision: int) -> dict[str, Item]:
+        return {f"resources/{name}": Item(f"resources/{name}", b"", revision)}
+
+    assert items.settled(counter, item("a", 8), "resources/")
+    assert items.settled(counter, item("a", 10) | item("b", 11), "resources/")
+    assert not items.settled(counter, {}, "resources/")
+    assert not items.settled(counter, item("a", 7), "resources/")
+    assert not items.settled(counter, item("a", 8) | item("b", 3), "resources/")
+    assert items.settled(counter, {}, "resources/c/")
