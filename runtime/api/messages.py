@@ -33,12 +33,16 @@ class Nothing(Message):
 # --- the cluster -------------------------------------------------------------------------------------------------
 
 
+SecondFactor = Literal["off", "otp", "u2f"]
+
+
 class Pong(Message):
-    """Who answers, and its clock, by which a caller notices that its own is off."""
+    """Who answers, how people log in, and auth's clock, by which a caller notices that its own is off."""
 
     cluster: Text
     version: Text
     time: datetime
+    second_factor: SecondFactor
 
 
 class AuthorityKeys(Message):
@@ -74,7 +78,6 @@ class JoinRequest(Message):
 
     token: Secret
     roles: tuple[CallerKind, ...] = Field(min_length=1)
-    id: UUID
     name: Text
     advertised: tuple[Text, ...] = ()
     """Addresses and names beside `name` under which it wants to be known: host names or IPs, no ports."""
@@ -82,7 +85,10 @@ class JoinRequest(Message):
 
 
 class MemberCertificates(Message):
-    """One role's certificates, signed by the host CA: `host` to serve with, `member` to call other services with."""
+    """One role's certificates, signed by the host CA: `host` to serve with, `member` to call other services with.
+
+    An administrator serves nothing; its `host` is empty.
+    """
 
     role: CallerKind
     host: PublicKey
@@ -90,8 +96,9 @@ class MemberCertificates(Message):
 
 
 class Membership(Message):
-    """What a member holds: its certificates, when the first of them ends, and whom to trust."""
+    """What a member holds: its id, its certificates, when the first of them ends, and whom to trust."""
 
+    id: UUID
     certificates: tuple[MemberCertificates, ...]
     expires: datetime
     authorities: tuple[AuthorityKeys, ...]
@@ -176,7 +183,7 @@ class SignupForm(Message):
     """What the sign-up page shows. `otp_uri` (otpauth://…) is empty when the second factor is off."""
 
     user: Text
-    second_factor: Literal["off", "otp", "u2f"]
+    second_factor: SecondFactor
     otp_uri: Text = ""
     expires: datetime
 

@@ -20,7 +20,7 @@ from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound, TeleportError, Unavailable
 from tests.servers.pipe import Pipe
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PONG = m.Pong(cluster="main", version="1", time=datetime(2026, 1, 1, tzinfo=UTC), second_factor="otp")
 
 
 class Servers:
@@ -75,7 +75,7 @@ async def ping(client: AuthClient) -> m.Pong:
 
 async def pong(caller: Caller, params: m.Nothing) -> m.Pong:
     """Serve ping."""
-    return m.Pong(cluster="main", version="1", time=NOW)
+    return PONG
 
 
 async def test_a_call_is_typed_on_both_sides() -> None:
@@ -83,7 +83,9 @@ async def test_a_call_is_typed_on_both_sides() -> None:
     servers = Servers(CallerKind.NODE)
     servers.dispatcher.on(methods.PING, pong)
     async with client_of(servers) as client:
-        assert await client.call(methods.PING, m.Nothing()) == m.Pong(cluster="main", version="1", time=NOW)
+        assert await client.call(methods.PING, m.Nothing()) == m.Pong(
+            cluster="main", version="1", time=NOW, second_factor="otp"
+        )
 
 
 async def test_a_secret_arrives_and_shows_nowhere() -> None:

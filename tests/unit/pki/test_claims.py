@@ -77,9 +77,26 @@ def test_user_may_not(changes: dict[str, Any], reason: str) -> None:
 
 
 def test_host_names_are_computed() -> None:
-    """A host's principals are its id, name, NAME.CLUSTER and what it advertises, in lower case, each once."""
+    """A host's principals are id, name, NAME.CLUSTER, what it advertises and its role's name: lower case, each once."""
     claims = HostClaims(**(HOST | {"name": "DB1", "advertised": ("db.example.com", "db1", "10.0.0.1", "fe80::1")}))
-    assert claims.principals == (HOST_ID, "db1", "db1.main", "db.example.com", "10.0.0.1", "fe80::1")
+    own = (HOST_ID, "db1", "db1.main", "db.example.com", "10.0.0.1", "fe80::1")
+    assert claims.principals == (*own, "node.teleport.internal")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "auth.teleport.internal"},
+        {"name": "AUTH.Teleport.internal"},
+        {"advertised": ("proxy.teleport.internal",)},
+        {"name": "auth", "cluster": "teleport.internal"},
+        {"role": MemberRole.ADMIN},
+    ],
+)
+def test_no_member_can_have_the_name_of_a_service(changes: dict[str, Any]) -> None:
+    """What every auth server is certified as, no node can be, whatever it calls itself; and tctl serves nothing."""
+    with pytest.raises(InvalidInput, match=r"reserved|serves nothing"):
+        HostClaims(**(HOST | changes))
 
 
 def test_host_names_are_not_given() -> None:

@@ -75,7 +75,8 @@ def test_host_and_member_certificates_say_what_was_claimed() -> None:
     host = sign_host(HOST, KEY, signer=HOST_CA, now=NOW, serial=1)
     member = sign_member(MEMBER, KEY, signer=HOST_CA, now=NOW, serial=2)
     assert (host.type, member.type) == (CertificateType.HOST, CertificateType.USER)
-    assert (host.key_id, host.principals, host.extensions) == (HOST_ID, (HOST_ID, "db1", "db1.main"), {})
+    names = (HOST_ID, "db1", "db1.main", "node.teleport.internal")
+    assert (host.key_id, host.principals, host.extensions) == (HOST_ID, names, {})
     assert (member.key_id, member.principals) == (f"node.{HOST_ID}", (f"node.{HOST_ID}",))
     assert member.extensions == {"role@teleport.internal": '{"cluster":"main","role":"node"}'}
     assert verify_host(host.line, "DB1.main", TRUST, NOW, cluster="main").host_id == HOST_ID

@@ -1,0 +1,1 @@
+"""What happened, for people to read later: the event log of the manual, one file a day."""

@@ -1,0 +1,143 @@
+"""Signing up and logging in: what a person types, judged."""
+
+from __future__ import annotations
+
+import logging
+
+from runtime.api.messages import SecondFactor
+from runtime.audit.events import EventType
+from runtime.audit.log import Audit
+from runtime.auth.attempts import Attempts, LockedOut
+from runtime.auth.credentials import Credentials, CredentialStore, Stored
+from runtime.auth.invites import Invite, Invites
+from runtime.auth.otp import OneTimePassword, accept, new_seed
+from runtime.auth.passwords import Passwords, check_password
+from runtime.core.clock import Clock
+from runtime.core.errors import AccessDenied, CompareFailed, InvalidInput
+
+logger = logging.getLogger(__name__)
+
+WRONG_OTP_HINT = "Type the six digits that the app shows now; a code works once. Check the clock of the phone."
+
+
+class People:
+    """Judges passwords and one-time passwords. Everything that concerns security is audited here, right or wrong."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        second_factor: SecondFactor,
+        passwords: Passwords,
+        credentials: CredentialStore,
+        invites: Invites,
+        attempts: Attempts,
+        audit: Audit,
+    ) -> None:
+        self._clock = clock
+        self._second_factor = second_factor
+        self._passwords = passwords
+        self._credentials = credentials
+        self._invites = invites
+        self._attempts = attempts
+        self._audit = audit
+        self._nobodys_otp = OneTimePassword(seed=new_seed())
+
+    async def show_invite(self, token: str, address: str) -> Invite:
+        """Return the open invite of a sign-up link. Raises AccessDenied, or LockedOut for an address that guesses."""
+        source = f"source/{address}"
+        locks = await self._attempts.begin(source)
+        try:
+            invite = await self._open_invite(token)
+        except AccessDenied as error:
+            self._failed("", address, str(error), locked=source if locks else "")
+            raise
+        await self._attempts.forgive(source)
+        return invite
+
+    async def sign_up(self, token: str, password: str, code: str, address: str) -> str:
+        """Complete an invite and return its user's name.
+
+        The write of the credentials is what uses the invite up: a sign-up that is interrupted before has changed
+        nothing, one that is interrupted after is complete. Raises AccessDenied, InvalidInput for a password or code to
+        be typed again.
+        """
+        invite = await self.show_invite(token, address)
+        check_password(password)
+        otp = None
+        if self._second_factor != "off":
+            counter = accept(invite.otp, code, self._clock.now())
+            if counter is None:
+                self._failed(invite.user, address, "wrong one-time password at sign-up")
+                raise InvalidInput("the one-time password is not right", hint=WRONG_OTP_HINT)
+            otp = invite.otp.model_copy(update={"counter": counter})
+        hashed = await self._passwords.hash(password)
+        old = await self._credentials.get(invite.user)
+        _check_unused(invite, old)
+        try:
+            await self._credentials.replace(invite.user, old, Credentials(password=hashed, otp=otp, invite=invite.id))
+        except CompareFailed:
+            raise _used() from None
+        await self._invites.revoke_of(invite.user)
+        await self._attempts.forgive(f"user/{invite.user}")
+        self._audit.emit(EventType.USER_SIGNUP, user=invite.user, **{"addr.remote": address})
+        return invite.user
+
+    async def log_in(self, user: str, password: str, code: str, address: str) -> None:
+        """Return if this is the user; the code is then used up.
+
+        Raises AccessDenied with the same words for an unknown user, a wrong password and a wrong code, LockedOut after
+        too many of them, CompareFailed never: of two logins with one code, the second is a wrong code.
+        """
+        subjects = (f"user/{user}", f"source/{address}")
+        try:
+            locking = [subject for subject in subjects if await self._attempts.begin(subject)]
+        except LockedOut as error:
+            self._failed(user, address, str(error))
+            raise
+        stored = await self._credentials.get(user)
+        if not await self._is(stored, user, password, code):
+            self._failed(user, address, "access denied", locked=", ".join(locking))
+            raise AccessDenied("wrong user name, password or one-time password", hint=WRONG_OTP_HINT)
+        for subject in subjects:
+            await self._attempts.forgive(subject)
+        self._audit.emit(EventType.AUTH, user=user, success="true", **{"addr.remote": address})
+
+    async def _is(self, stored: Stored, user: str, password: str, code: str) -> bool:
+        known = stored.credentials
+        right = await self._passwords.verify(known.password if known else None, password)
+        if self._second_factor == "off":
+            return right
+        # Every path tries the code, so that the time of an answer does not tell which half was wrong.
+        counter = accept((known.otp if known else None) or self._nobodys_otp, code, self._clock.now())
+        if not right or counter is None or known is None or known.otp is None:
+            return False
+        used = known.model_copy(update={"otp": known.otp.model_copy(update={"counter": counter})})
+        try:
+            await self._credentials.replace(user, stored, used)
+        except CompareFailed:
+            return False
+        return True
+
+    async def _open_invite(self, token: str) -> Invite:
+        invite = await self._invites.find(token)
+        _check_unused(invite, await self._credentials.get(invite.user))
+        return invite
+
+    def _failed(self, user: str, address: str, error: str, *, locked: str = "") -> None:
+        logger.warning("refused %a at %s: %s", user, address, error)
+        self._audit.emit(EventType.AUTH, user=user, success="false", error=error, **{"addr.remote": address})
+        if locked:
+            self._audit.emit(EventType.USER_LOCKED, user=user, locked=locked, **{"addr.remote": address})
+
+
+def _check_unused(invite: Invite, stored: Stored) -> None:
+    if stored.credentials is not None and stored.credentials.invite == invite.id:
+        raise _used()
+
+
+def _used() -> AccessDenied:
+    return AccessDenied(
+        "this sign-up link was used just now",
+        hint="If that was you, log in: tsh login. If not, tell an administrator at once.",
+    )

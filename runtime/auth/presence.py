@@ -1,0 +1,62 @@
+"""Who is there: members that send heartbeats, forgotten when they stop."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict
+
+from runtime.api.messages import Presence, PresenceEntry
+from runtime.backend.base import Backend
+from runtime.core.callers import Caller, CallerKind
+from runtime.core.clock import Clock
+from runtime.core.errors import AccessDenied, InvalidInput, NotFound
+from runtime.core.keys import PRESENCE
+
+MIN_TTL, MAX_TTL = timedelta(seconds=1), timedelta(minutes=10)
+
+
+class _Stored(BaseModel):
+    """A heartbeat as it is stored: what the member says of itself and the labels that its token imposed, kept apart."""
+
+    model_config = ConfigDict(frozen=True)
+
+    presence: Presence
+    imposed: dict[str, str] = {}
+
+
+class PresenceStore:
+    """Keeps heartbeats until they expire."""
+
+    def __init__(self, backend: Backend, clock: Clock) -> None:
+        self._backend = backend
+        self._clock = clock
+
+    async def heartbeat(self, caller: Caller, presence: Presence, ttl: timedelta, imposed: dict[str, str]) -> None:
+        """Remember the member for `ttl`. Raises AccessDenied when it speaks for another, InvalidInput for the ttl."""
+        if presence.kind is not caller.kind or str(presence.id) != caller.name:
+            raise AccessDenied(f"{caller} sent a heartbeat of {presence.kind} {presence.id}")
+        if not MIN_TTL <= ttl <= MAX_TTL:
+            raise InvalidInput(f"a heartbeat cannot hold for {ttl}", hint=f"Choose from {MIN_TTL} to {MAX_TTL}.")
+        value = _Stored(presence=presence, imposed=imposed).model_dump_json().encode()
+        await self._backend.put(_key(caller.kind, caller.name), value, expires=self._clock.now() + ttl)
+
+    async def leave(self, caller: Caller) -> None:
+        """Forget the member at once: it stops on purpose."""
+        with suppress(NotFound):
+            await self._backend.delete(_key(caller.kind, caller.name))
+
+    async def list(self, kind: CallerKind) -> list[PresenceEntry]:
+        """Return the members of one kind, ordered by name and id; imposed labels override those reported."""
+        entries = []
+        for item in (await self._backend.range(f"{PRESENCE}/{kind}/")).items:
+            stored = _Stored.model_validate_json(item.value)
+            labels = {**stored.presence.labels, **stored.imposed}
+            presence = stored.presence.model_copy(update={"labels": labels})
+            entries.append(PresenceEntry(presence=presence, expires=item.expires or self._clock.now()))
+        return sorted(entries, key=lambda entry: (entry.presence.name, str(entry.presence.id)))
+
+
+def _key(kind: CallerKind, name: str) -> str:
+    return f"{PRESENCE}/{kind}/{name}"

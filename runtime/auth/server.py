@@ -1,0 +1,188 @@
+"""The auth service put together: backend and settings in, an SSH port that serves the API out."""
+
+from __future__ import annotations
+
+import logging
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.api.dial import SUBSYSTEM
+from runtime.api.messages import SecondFactor
+from runtime.api.session import Session
+from runtime.audit.events import EventType
+from runtime.audit.log import Audit
+from runtime.auth.attempts import Attempts
+from runtime.auth.authorities import LocalAuthorities, ensure_authorities
+from runtime.auth.credentials import CredentialStore
+from runtime.auth.declared import Declared
+from runtime.auth.dispatch import Dispatcher
+from runtime.auth.gate import Gate
+from runtime.auth.handlers import Handlers
+from runtime.auth.invites import Invites
+from runtime.auth.issuing import Issuer
+from runtime.auth.membership import Members
+from runtime.auth.passwords import Passwords
+from runtime.auth.people import People
+from runtime.auth.presence import PresenceStore
+from runtime.auth.tokens import JoinToken, JoinTokens
+from runtime.backend.base import Backend
+from runtime.core import keys
+from runtime.core.callers import Caller
+from runtime.core.clock import Clock
+from runtime.core.errors import AlreadyExists, NotFound
+from runtime.pki.keys import KeyAlgorithm
+from runtime.transport.capture import Proved
+from runtime.transport.limits import Limits
+from runtime.transport.server import Handler, Listener, listen
+from runtime.transport.subsystem import SubsystemSession, SubsystemStream
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthOptions:
+    """What the service needs of teleport.yaml (`auth_service`)."""
+
+    address: str
+    port: int
+    cluster_name: str | None = None
+    second_factor: SecondFactor = "otp"
+    dynamic_config: bool = False
+    static_tokens: tuple[JoinToken, ...] = ()
+    key_algorithm: KeyAlgorithm = KeyAlgorithm.ED25519
+
+
+async def open_authorities(
+    backend: Backend, options: AuthOptions, clock: Clock, *, new_name: Callable[[], str] = lambda: str(uuid.uuid4())
+) -> LocalAuthorities:
+    """Return the cluster's authorities, made if they are missing.
+
+    Without a name in the settings the cluster keeps the one that it has, or gets a GUID (manual, "Cluster Name"); of
+    several services that start at once without a name, one chooses. Raises InvalidSettings for a name that is not the
+    backend's.
+    """
+    name = options.cluster_name
+    if name is None:
+        try:
+            name = (await backend.get(keys.CLUSTER_NAME)).value.decode()
+        except NotFound:
+            try:
+                name = (await backend.create(keys.CLUSTER_NAME, new_name().encode())).value.decode()
+            except AlreadyExists:
+                name = (await backend.get(keys.CLUSTER_NAME)).value.decode()
+    authorities = await ensure_authorities(backend, name, clock=clock, algorithm=options.key_algorithm)
+    await backend.put(keys.CLUSTER_NAME, name.encode())
+    return authorities
+
+
+class AuthService:
+    """Serves the API to members, administrators and newcomers. `backend` is closed by who opened it."""
+
+    def __init__(
+        self,
+        options: AuthOptions,
+        *,
+        backend: Backend,
+        authorities: LocalAuthorities,
+        clock: Clock,
+        audit: Audit,
+        auth_servers: Callable[[], Sequence[str]],
+        limits: Limits | None = None,
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._audit = audit
+        self._limits = limits or Limits()
+        self._passwords = Passwords()
+        self._authorities = authorities
+        self.issuer = Issuer(authorities, clock, audit)
+        presence = PresenceStore(backend, clock)
+        tokens = JoinTokens(backend, clock, options.static_tokens)
+        self.members = Members(
+            backend=backend, issuer=self.issuer, tokens=tokens, presence=presence, audit=audit, now=clock.now
+        )
+        credentials, invites, attempts = CredentialStore(backend), Invites(backend, clock), Attempts(backend, clock)
+        people = People(
+            clock=clock,
+            second_factor=options.second_factor,
+            passwords=self._passwords,
+            credentials=credentials,
+            invites=invites,
+            attempts=attempts,
+            audit=audit,
+        )
+        self._dispatcher = Dispatcher(self._refused)
+        Handlers(
+            now=clock.now,
+            second_factor=options.second_factor,
+            declared=Declared(backend),
+            people=people,
+            credentials=credentials,
+            invites=invites,
+            attempts=attempts,
+            tokens=tokens,
+            members=self.members,
+            presence=presence,
+            issuer=self.issuer,
+            audit=audit,
+            auth_servers=auth_servers,
+        ).register(self._dispatcher)
+        self._gate = Gate(lambda: authorities.trust, clock.now)
+        self._listener: Listener[Caller] | None = None
+
+    async def start(self, *, host_key: bytes, host_certificate: bytes) -> tuple[str, int]:
+        """Listen, and return the address and port that was bound. Raises Unavailable when it cannot be had."""
+        self._listener = await listen(
+            self._connected,
+            address=self._options.address,
+            port=self._options.port,
+            host_key=host_key,
+            host_certificate=host_certificate,
+            validate=self._gate.validate,
+            limits=self._limits,
+            clock=self._clock,
+            random=random.SystemRandom().random,
+        )
+        return self._listener.address.host, self._listener.address.port
+
+    async def renew(self, *, host_key: bytes, host_certificate: bytes) -> None:
+        """Show a new host certificate to connections from now on."""
+        if self._listener is not None:
+            await self._listener.update(host_key=host_key, host_certificate=host_certificate)
+
+    async def stop(self) -> None:
+        """Stop listening, end what is open, and end the worker threads."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener.abort()
+            await self._listener.wait_closed()
+        self._passwords.close()
+
+    def _connected(self, proved: Proved[Caller], _: object) -> Handler:
+        return _Api(proved.identity, self._dispatcher)
+
+    async def _refused(self, caller: Caller, method: str) -> None:
+        self._audit.emit(
+            EventType.CALL_REFUSED,
+            method=method,
+            caller=f"{caller.kind} {caller.name}",
+            **{"addr.remote": caller.address},
+        )
+
+
+class _Api(Handler):
+    """One connection to auth: the API's subsystem and nothing else."""
+
+    def __init__(self, caller: Caller, dispatcher: Dispatcher) -> None:
+        self._caller = caller
+        self._dispatcher = dispatcher
+
+    def session_requested(self) -> Any:
+        """Offer the subsystem."""
+        return SubsystemSession(SUBSYSTEM, self._serve)
+
+    async def _serve(self, stream: SubsystemStream) -> None:
+        await Session(stream, self._dispatcher.serve(self._caller), peer=str(self._caller)).run()

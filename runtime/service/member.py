@@ -1,0 +1,210 @@
+"""Being a member of the cluster: joining, staying certified, and saying so every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from pydantic import SecretStr
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.api.client import AuthClient
+from runtime.api.dial import NOBODY_LOGIN, Dialer, Identity
+from runtime.core.callers import CallerKind
+from runtime.core.clock import Clock
+from runtime.core.errors import InvalidSettings, TeleportError, Unavailable
+from runtime.pki.claims import service_principal
+from runtime.pki.keys import generate_key
+from runtime.pki.newcomer import believe_newly, self_signed
+from runtime.pki.verify import verify_host
+from runtime.service.identity import DataDir, StoredIdentity, identities_of
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 15.0
+"""Between two heartbeats ("every few seconds", manual, "Adding Nodes to the Cluster")."""
+PRESENCE_TTL = timedelta(seconds=60)
+"""A member that was not heard for so long is no longer listed."""
+AUTH_SERVERS_FILE = "authservers.json"
+"""In data_dir; it takes precedence over teleport.yaml (manual, "Run multiple instances of Teleport Proxy")."""
+
+MAX_CLOCK_SKEW = timedelta(minutes=1)
+"""Difference to auth's clock above which certificates may not be valid yet, or already be over."""
+
+
+class AuthServers:
+    """Which auth servers there are: those last heard of, else those of the settings."""
+
+    def __init__(self, data_dir: DataDir, configured: Sequence[str]) -> None:
+        self._data_dir = data_dir
+        self._configured = tuple(configured)
+        self._heard = self._read()
+
+    def __call__(self) -> tuple[str, ...]:
+        """Return the servers' addresses (host:port): first those heard of, then the configured ones that are not."""
+        return tuple(dict.fromkeys((*self._heard, *self._configured)))
+
+    def heard(self, servers: Sequence[str]) -> None:
+        """Remember what a heartbeat told; an empty list is no news."""
+        if servers and tuple(servers) != self._heard:
+            self._heard = tuple(servers)
+            self._data_dir.write(AUTH_SERVERS_FILE, json.dumps(list(servers)).encode() + b"\n")
+
+    def _read(self) -> tuple[str, ...]:
+        content = self._data_dir.read(AUTH_SERVERS_FILE)
+        if content is None:
+            return ()
+        try:
+            servers = json.loads(content)
+        except ValueError:
+            servers = None
+        if not isinstance(servers, list) or not all(isinstance(server, str) for server in servers):
+            logger.warning("%s in data_dir is not a list of addresses; it is ignored", AUTH_SERVERS_FILE)
+            return ()
+        return tuple(servers)
+
+
+def auth_client(identity: Callable[[], StoredIdentity], servers: AuthServers, clock: Clock) -> AuthClient:
+    """Return a client that calls auth as a member. It believes auth servers of its cluster only, no other member."""
+
+    def verify(name: str, certificate: bytes) -> None:
+        verify_host(certificate, name, identity().trust, clock.now(), cluster=identity().cluster)
+
+    return AuthClient(Dialer(lambda: identity().client, verify, service_principal(CallerKind.AUTH)).dial, servers)
+
+
+async def join(
+    *,
+    token: str,
+    roles: Sequence[CallerKind],
+    name: str,
+    advertised: Sequence[str],
+    servers: AuthServers,
+    ca_pin: str | None,
+    clock: Clock,
+) -> dict[CallerKind, StoredIdentity]:
+    """Become a member in these roles with a token, and return an identity for each.
+
+    `ca_pin` is the fingerprint of auth's host CA (`SHA256:…`); without it the first that answers is believed, with a
+    warning. Raises AccessDenied for a pin that does not match or a token that is refused, Unavailable.
+    """
+    key = await asyncio.to_thread(generate_key)
+    first_seen: dict[str, None] = {}
+
+    def verify(expected: str, certificate: bytes) -> None:
+        fingerprint = believe_newly(certificate, expected, ca_pin, clock.now())
+        if ca_pin is None and fingerprint not in first_seen:
+            first_seen[fingerprint] = None
+            logger.warning(
+                "joining without --ca-pin: whoever answers for auth is believed, this time a CA with fingerprint %s",
+                fingerprint,
+            )
+
+    newcomer = Identity(NOBODY_LOGIN, key.to_openssh().encode(), self_signed(key, NOBODY_LOGIN, clock.now()))
+    client = AuthClient(Dialer(lambda: newcomer, verify, service_principal(CallerKind.AUTH)).dial, servers)
+    try:
+        pong = await client.call(methods.PING, m.Nothing())
+        check_skew(pong.time, clock.now())
+        membership = await client.call(
+            methods.JOIN,
+            m.JoinRequest(
+                token=SecretStr(token),
+                roles=tuple(roles),
+                name=name,
+                advertised=tuple(advertised),
+                public_key=key.public.line,
+            ),
+        )
+    finally:
+        await client.close()
+    return identities_of(membership, key.to_openssh(), pong.cluster)
+
+
+def check_skew(theirs: datetime, ours: datetime) -> None:
+    """Raise InvalidSettings when this machine's clock is so far off that certificates would not work."""
+    skew = ours - theirs
+    if abs(skew) > MAX_CLOCK_SKEW:
+        way = "ahead of" if skew > timedelta() else "behind"
+        raise InvalidSettings(
+            f"the clock of this machine is {abs(int(skew.total_seconds()))} s {way} that of the auth server",
+            hint="Set the clock (NTP) and start again: certificates are valid by time.",
+        )
+
+
+class Member:
+    """One role's membership while the service runs: heartbeats, and renewal when a third of its life is left."""
+
+    def __init__(
+        self,
+        identity: StoredIdentity,
+        *,
+        data_dir: DataDir,
+        servers: AuthServers,
+        presence: Callable[[], m.Presence],
+        advertised: Sequence[str],
+        clock: Clock,
+        renewed: Callable[[StoredIdentity], Awaitable[None]] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.identity = identity
+        self._data_dir = data_dir
+        self._servers = servers
+        self._presence = presence
+        self._advertised = tuple(advertised)
+        self._clock = clock
+        self._renewed = renewed
+        self._rng = rng or random.Random()  # noqa: S311 - spreads heartbeats, guards nothing
+        self.auth = auth_client(lambda: self.identity, servers, clock)
+        self.heard = asyncio.Event()
+        """Set once auth has taken the first heartbeat."""
+        self.last_heartbeat: datetime | None = None
+
+    async def run(self) -> None:
+        """Send heartbeats and renew until cancelled. Losing auth is logged once, and mended by itself."""
+        lost = False
+        while True:
+            try:
+                await self._beat()
+                if lost:
+                    logger.info("%s: auth is back", self.identity.login)
+                lost = False
+            except Unavailable as error:
+                if not lost:
+                    logger.warning("%s: no heartbeat: %s", self.identity.login, error)
+                lost = True
+            except TeleportError as error:
+                logger.warning("%s: auth refuses us: %s. %s", self.identity.login, error, error.hint)
+            # Half to one and a half: thousands of members that started together do not stay together.
+            await asyncio.sleep(HEARTBEAT_SECONDS * self._rng.uniform(0.5, 1.5))
+
+    async def leave(self) -> None:
+        """Tell auth that we stop, so that nobody is sent here; silence does the same within a minute."""
+        with suppress(TeleportError):
+            await self.auth.call(methods.LEAVE, m.Nothing(), timeout=3)
+        await self.auth.close()
+
+    async def renew(self) -> None:
+        """Get new certificates with a new key, and keep them. Raises what auth raises."""
+        key = await asyncio.to_thread(generate_key)
+        request = m.RenewRequest(name=self._presence().name, advertised=self._advertised, public_key=key.public.line)
+        membership = await self.auth.call(methods.RENEW, request)
+        renewed = identities_of(membership, key.to_openssh(), self.identity.cluster)[self.identity.role]
+        self._data_dir.keep(renewed)
+        self.identity = renewed
+        if self._renewed is not None:
+            await self._renewed(renewed)
+        logger.info("%s: renewed until %s", renewed.login, f"{renewed.expires:%Y-%m-%d %H:%M:%S} UTC")
+
+    async def _beat(self) -> None:
+        if self.identity.expires - self._clock.now() < self.identity.life / 3:
+            await self.renew()
+        reply = await self.auth.call(methods.HEARTBEAT, m.Heartbeat(presence=self._presence(), ttl=PRESENCE_TTL))
+        self._servers.heard(reply.auth_servers)
+        self.last_heartbeat = self._clock.now()
+        self.heard.set()
