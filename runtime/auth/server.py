@@ -6,7 +6,7 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runtime.api.dial import SUBSYSTEM
@@ -95,7 +95,9 @@ class AuthService:
         self._options = options
         self._clock = clock
         self._audit = audit
-        self._limits = limits or Limits()
+        limits = limits or Limits()
+        # Every member is a caller of its own here; how many *people* come at once, the proxies limit.
+        self._limits = replace(limits, max_users=limits.max_connections)
         self._passwords = Passwords()
         self._authorities = authorities
         self.issuer = Issuer(authorities, clock, audit)

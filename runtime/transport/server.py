@@ -1,0 +1,286 @@
+"""One way to start an SSH port: `listen`.
+
+asyncssh does the protocol: key exchange, ciphers, signatures, channels. We add, in this order as a connection meets it,
+    who may connect (`admission`), limits on what it sends (`guards`), the proof of one certificate for one login
+    (`capture`), whom that is (the service's `validate`), and then the service's `Handler`, which refuses what it does
+    not override.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from random import SystemRandom
+from typing import Any, Generic, Self, cast
+
+import asyncssh
+from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS
+
+from runtime.core.clock import Clock, SystemClock
+from runtime.core.errors import AccessDenied, Unavailable
+from runtime.transport.admission import Admission, Visit
+from runtime.transport.capture import IdentityT, Proved, ServerConnection, Validate
+from runtime.transport.guards import OnRefused, Peer
+from runtime.transport.limits import Limits
+from runtime.transport.options import key_pairs, server_options
+
+logger = logging.getLogger(__name__)
+
+
+class Handler:
+    """What one logged-in connection may do; a service overrides what it offers, everything else is refused.
+
+    The methods are asyncssh.SSHServer's of the same names, where their results are described.
+    """
+
+    def session_requested(self) -> Any:
+        """Return an asyncssh.SSHServerSession for a shell, command or subsystem; False refuses."""
+        return False
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
+        """Return an asyncssh.SSHTCPSession for a direct-tcpip channel; False refuses."""
+        return False
+
+    def unix_connection_requested(self, dest_path: str) -> Any:
+        """Return an asyncssh.SSHUNIXSession for a direct-streamlocal channel; False refuses."""
+        return False
+
+    def server_requested(self, listen_host: str, listen_port: int) -> Any:
+        """Return an asyncssh.SSHListener for tcpip-forward; False refuses."""
+        return False
+
+    def unix_server_requested(self, listen_path: str) -> Any:
+        """Return an asyncssh.SSHListener for streamlocal-forward; False refuses."""
+        return False
+
+    def closed(self) -> None:
+        """Learn that the connection has ended."""
+
+
+HandlerFactory = Callable[[Proved[IdentityT], asyncssh.SSHServerConnection], Handler]
+"""Makes the handler of one connection, once it has logged in."""
+
+
+class _Owner(asyncssh.SSHServer, Generic[IdentityT]):
+    """asyncssh's callbacks of one connection; of its ways to log in, only an approved authority is left."""
+
+    _connection: ServerConnection[IdentityT]
+
+    def __init__(self, listener: Listener[IdentityT], visit: Visit) -> None:
+        self._listener = listener
+        self._visit = visit
+        self._handler = Handler()
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = cast("ServerConnection[IdentityT]", conn)
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return False
+
+    def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return self._connection.approves_authority()
+
+    def auth_completed(self) -> None:
+        proved = self._connection.proved
+        # A1: nothing but what was proved counts, and it must be what asyncssh believes.
+        if proved is None or proved.login != self._connection.get_extra_info("username"):
+            self._connection.refused("the login that was approved is not the one that asyncssh recorded")
+            self._connection.abort()
+            return
+        try:
+            self._listener.admission.login(self._visit, proved.parsed.key_id.decode("utf-8", "replace"))
+        except AccessDenied as error:
+            # Disconnecting logs and reports it.
+            self._connection.disconnect(DISC_TOO_MANY_CONNECTIONS, str(error))
+            return
+        self._handler = self._listener.handler_factory(proved, self._connection)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.left(self._connection, self._visit)
+        try:
+            self._handler.closed()
+        except Exception:  # asyncssh drops it unseen
+            logger.exception("the handler of a connection failed to close")
+
+    def session_requested(self) -> Any:
+        return self._handler.session_requested()
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
+        return self._handler.connection_requested(dest_host, dest_port, orig_host, orig_port)
+
+    def unix_connection_requested(self, dest_path: str) -> Any:
+        return self._handler.unix_connection_requested(dest_path)
+
+    def server_requested(self, listen_host: str, listen_port: int) -> Any:
+        return self._handler.server_requested(listen_host, listen_port)
+
+    def unix_server_requested(self, listen_path: str) -> Any:
+        return self._handler.unix_server_requested(listen_path)
+
+
+class _Arrival(asyncio.Protocol):
+    """The first moment of a connection: nothing is built for one that is not admitted."""
+
+    def __init__(self, listener: Listener[Any]) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        connection = self._listener.arrived(transport.get_extra_info("peername"))
+        if connection is None:
+            cast("asyncio.Transport", transport).abort()
+        else:
+            transport.set_protocol(connection)
+            connection.connection_made(transport)
+
+
+class Listener(Generic[IdentityT]):
+    """One SSH port; made by `listen`, closed at the end of an `async with`."""
+
+    def __init__(
+        self,
+        handler_factory: HandlerFactory[IdentityT],
+        *,
+        validate: Validate[IdentityT],
+        limits: Limits,
+        admission: Admission,
+        on_refused: OnRefused | None,
+        options: dict[str, Any],
+    ) -> None:
+        self.handler_factory = handler_factory
+        self.admission = admission
+        self._validate = validate
+        self._limits = limits
+        self._on_refused = on_refused
+        self._options = options
+        self._settings: asyncssh.SSHServerConnectionOptions
+        self._server: asyncio.Server
+        self._connections: set[ServerConnection[IdentityT]] = set()
+
+    @property
+    def address(self) -> Peer:
+        """The address that it listens on."""
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return Peer(host, port)
+
+    async def open(self, address: str, port: int) -> None:
+        """Start to listen. Raises Unavailable when the address cannot be had."""
+        self._settings = await self._construct(self._options)
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(lambda: _Arrival(self), address, port, backlog=128)
+        except OSError as error:
+            raise Unavailable(
+                f"cannot listen on {address} port {port}: {error.strerror or error}",
+                hint="Is another process using the port, and is the address one of this machine?",
+            ) from error
+
+    async def update(self, *, host_key: bytes, host_certificate: bytes) -> None:
+        """Show another host certificate to connections that come from now on. Raises InvalidInput."""
+        self._options = {**self._options, "server_host_keys": key_pairs(host_key, host_certificate)}
+        self._settings = await self._construct(self._options)
+
+    async def _construct(self, options: dict[str, Any]) -> asyncssh.SSHServerConnectionOptions:
+        settings: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(**options)
+        return settings
+
+    def arrived(self, address: tuple[Any, ...] | None) -> ServerConnection[IdentityT] | None:
+        """Return the connection for a peer at that socket address, or None when it is not admitted."""
+        peer = Peer(str(address[0]), int(address[1])) if address else Peer("", 0)
+        try:
+            visit = self.admission.arrive(peer.host)
+        except AccessDenied as error:
+            logger.warning("refused %s port %d: %s", peer.host, peer.port, error)
+            if self._on_refused:
+                self._on_refused(peer, str(error))
+            return None
+        connection = ServerConnection[IdentityT](asyncio.get_running_loop(), self._settings)
+        connection._protocol_factory = lambda: _Owner(self, visit)
+        connection.guard(self._limits, self._on_refused)
+        connection.accept_with(self._validate)
+        self._connections.add(connection)
+        return connection
+
+    def left(self, connection: ServerConnection[IdentityT], visit: Visit) -> None:
+        """Count the connection no longer, and penalise its source for what it did."""
+        self._connections.discard(connection)
+        penalties = self._limits.penalties
+        if connection.broke_protocol:
+            self.admission.punish(visit, penalties.protocol_error)
+        elif visit.user is None:
+            if connection.grace_exceeded:
+                self.admission.punish(visit, penalties.grace_exceeded)
+            elif connection.attempted:
+                self.admission.punish(visit, penalties.authentication_failed)
+            else:
+                self.admission.punish(visit, penalties.no_attempt)
+        self.admission.leave(visit)
+
+    def close(self) -> None:
+        """Accept no more connections; those that are open go on."""
+        self._server.close()
+
+    def abort(self) -> None:
+        """End all open connections at once."""
+        for connection in list(self._connections):
+            connection.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until every connection has ended, after `close`."""
+        while self._connections:
+            await asyncio.gather(*(connection.wait_closed() for connection in list(self._connections)))
+        await self._server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        self.abort()
+        await self.wait_closed()
+
+
+async def listen(
+    handler_factory: HandlerFactory[IdentityT],
+    *,
+    address: str,
+    port: int,
+    host_key: bytes,
+    host_certificate: bytes,
+    validate: Validate[IdentityT],
+    limits: Limits | None = None,
+    on_refused: OnRefused | None = None,
+    clock: Clock | None = None,
+    random: Callable[[], float] | None = None,
+    forward_agent: bool = False,
+    forward_x11: bool = False,
+) -> Listener[IdentityT]:
+    """Start an SSH port that certificates alone can log in to, and return it listening.
+
+    `host_key` and `host_certificate` are the contents of OpenSSH files; port 0 picks a free one. `on_refused` is told
+    of each refusal, which is logged too. Raises InvalidInput for a key or certificate that cannot be used and
+    Unavailable when the address cannot be had.
+    """
+    limits = limits or Limits()
+    listener = Listener(
+        handler_factory,
+        validate=validate,
+        limits=limits,
+        admission=Admission(limits, clock=clock or SystemClock(), random=random or SystemRandom().random),
+        on_refused=on_refused,
+        options=server_options(
+            limits,
+            host_key=host_key,
+            host_certificate=host_certificate,
+            forward_agent=forward_agent,
+            forward_x11=forward_x11,
+        ),
+    )
+    await listener.open(address, port)
+    return listener
