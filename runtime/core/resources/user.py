@@ -33,7 +33,7 @@ class Invite(Model):
 
 
 class UserSpec(Model):
-    """What a user may be. Without `invite` and `credentialsSecretRef` an invite with its defaults is minted."""
+    """What a user may be. Without `credentialsSecretRef` an invite is minted, with its defaults if it is not spelled."""
 
     logins: Annotated[tuple[Login, ...], Field(max_length=MAX_ITEMS), Distinct] = ()
     """Logins of the user's own role `user:NAME`."""
@@ -48,8 +48,6 @@ class UserSpec(Model):
     def _consistent(self) -> Self:
         if not self.logins and not self.roles:
             raise invalid("expected at least one of logins and roles")
-        if self.invite and self.credentials_secret_ref:
-            raise invalid("invite and credentialsSecretRef exclude each other: keep one")
         return self
 
 

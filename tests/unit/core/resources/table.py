@@ -59,11 +59,9 @@ ROWS = [
     _row("User", "the longest invite", "{logins: [a], invite: {ttl: 1800m}}"),
     _row("User", "an invite with its default", "{logins: [a], invite: {}}"),
     _row("User", "credentials from a Secret", "{logins: [a], credentialsSecretRef: {name: joe-login}}"),
+    _row("User", "invite and credentials", "{logins: [a], invite: {}, credentialsSecretRef: {name: s}}"),
     _row("User", "no login and no role", "{}", "spec", Seen.CEL),
     _row("User", "empty lists", "{logins: [], roles: []}", "spec", Seen.CEL),
-    _row(
-        "User", "invite and credentials", "{logins: [a], invite: {}, credentialsSecretRef: {name: s}}", "spec", Seen.CEL
-    ),
     _row("User", "an upper-case login", "logins: [Root]", "spec.logins[0]"),
     _row("User", "a login with a comma", "logins: [ok, 'a,root']", "spec.logins[1]"),
     _row("User", "a login with a blank", "logins: ['a b']", "spec.logins[0]"),

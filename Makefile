@@ -1,0 +1,77 @@
+# The front page: `make help`. Everything that a target needs, it installs first (tools/setup).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PYTEST := python -m pytest $(PYTEST_ARGS)
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(LOCK_ARGS)
+
+##@ Use it
+
+help:  ## this page
+	@awk 'BEGIN { FS = ":.*## "; print "make TARGET" } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z][a-z0-9-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+install:  ## .venv with teleport, tctl and tsh, from the locked requirements
+	@tools/setup
+	@echo "ready: .venv/bin/teleport, .venv/bin/tctl, .venv/bin/tsh"
+
+demo: install  ## write the sample teleport.yaml and check it; there are no services to start yet
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	teleport configure > "$$folder/teleport.yaml"; \
+	echo "teleport configure: $$(wc -l < "$$folder/teleport.yaml") lines"; \
+	teleport configure --test -c "$$folder/teleport.yaml"; \
+	echo "This release holds the settings, backends and authorities. The services come with the next ones (CHANGELOG.md)."
+
+##@ Test it
+
+test:  ## everything: check, contract, integration, e2e; ends at the first that fails
+	@tools/test check contract integration e2e
+
+check:  ## the fast part: lint, formatting, types, import arrows, unit tests
+	@tools/setup
+	ruff check .
+	ruff format --check --quiet .
+	mypy
+	pyright
+	lint-imports --no-logo
+	$(PYTEST) tests/unit
+
+contract:  ## the four backends, on a real etcd and DynamoDB Local
+	@tools/setup contract
+	python -m tests.servers.etcd
+	python -m tests.servers.dynamodb_local
+	$(PYTEST) tests/contract
+
+integration:  ## with the real ssh, sshd and ssh-keygen
+	@tools/setup integration
+	$(PYTEST) tests/integration
+
+e2e:  ## with a real Kubernetes; its first build takes some ten minutes and is kept
+	@tools/setup e2e
+	python -m tests.e2e.kubernetes build
+	$(PYTEST) tests/e2e
+
+bench:  ## operations a second of each backend, certificates a second
+	@tools/setup contract
+	python -m tests.bench
+
+##@ Change it
+
+fix:  ## format, and repair what lint can
+	@tools/setup
+	ruff format .
+	ruff check --fix .
+
+lock:  ## compile requirements/*.txt anew; LOCK_ARGS=--upgrade takes the newest
+	@tools/setup
+	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
+	$(LOCK) requirements/tools.in --output-file requirements/tools.txt
+	$(LOCK) requirements/go.in --output-file requirements/go.txt
+
+clean:  ## remove .venv and what the tools left behind; what is built for tests is kept in the cache outside
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help install demo test check contract integration e2e bench fix lock clean

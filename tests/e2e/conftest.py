@@ -1,0 +1,24 @@
+"""What the end-to-end tests share: one API server for all, and a full cluster for those that run pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.kubernetes.control_plane import ControlPlane
+from tests.e2e.kubernetes.node import Cluster
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Start a kube-apiserver without a node."""
+    with ControlPlane(tmp_path_factory.mktemp("kubernetes") / "state") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Start a Kubernetes that runs pods. Needs root."""
+    with Cluster(tmp_path_factory.mktemp("cluster") / "state") as running:
+        yield running

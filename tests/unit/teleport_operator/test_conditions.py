@@ -1,0 +1,57 @@
+"""status.conditions follow Kubernetes' conventions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from teleport_operator.conditions import Reason, ready, status_with
+
+NOW = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+
+
+def conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the conditions of a status."""
+    return list(status["conditions"])
+
+
+def test_a_first_condition() -> None:
+    """A condition has all fields that the conventions ask for, and the status its observedGeneration."""
+    status = status_with(ready(Reason.RECONCILED, "done"), generation=3, previous=[], now=NOW)
+    assert status == {
+        "observedGeneration": 3,
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "observedGeneration": 3,
+                "reason": "Reconciled",
+                "message": "done",
+                "lastTransitionTime": "2027-01-02T03:04:05Z",
+            }
+        ],
+    }
+
+
+def test_only_what_was_reconciled_is_ready() -> None:
+    """Ready is true for one reason and for no other."""
+    assert [reason for reason in Reason if ready(reason, "").status] == [Reason.RECONCILED]
+
+
+def test_the_transition_time_moves_with_the_status_alone() -> None:
+    """A new reason or generation keeps lastTransitionTime; a new status moves it."""
+    first = status_with(ready(Reason.INVALID, "a"), generation=1, previous=[], now=NOW)
+    same = status_with(ready(Reason.OTHER_OWNER, "b"), generation=2, previous=conditions(first), now=LATER)
+    assert conditions(same)[0]["lastTransitionTime"] == "2027-01-02T03:04:05Z"
+    assert conditions(same)[0]["reason"] == "OwnedByAnother"
+    turned = status_with(ready(Reason.RECONCILED, "c"), generation=2, previous=conditions(same), now=LATER)
+    assert conditions(turned)[0]["lastTransitionTime"] == "2027-01-02T04:04:05Z"
+
+
+def test_other_conditions_are_kept() -> None:
+    """What somebody else says of the resource is left as it is."""
+    other = {"type": "InviteReady", "status": "True"}
+    status = status_with(ready(Reason.RECONCILED, ""), generation=1, previous=[other], now=NOW)
+    assert conditions(status)[0] == other
+    assert conditions(status)[1]["type"] == "Ready"
