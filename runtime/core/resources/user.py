@@ -33,7 +33,7 @@ class Invite(Model):
 
 
 class UserSpec(Model):
-    """What a user may be. Without `credentialsSecretRef` an invite is minted, with its defaults if it is not spelled."""
+    """What a user may be. Without `credentialsSecretRef` an invite is minted, by default for an hour."""
 
     logins: Annotated[tuple[Login, ...], Field(max_length=MAX_ITEMS), Distinct] = ()
     """Logins of the user's own role `user:NAME`."""
