@@ -59,10 +59,12 @@ class CredentialStore:
         except AlreadyExists as error:
             raise CompareFailed(str(error)) from error
 
-    async def delete(self, user: str) -> None:
-        """Delete the user's credentials, if any."""
+    async def delete(self, user: str, *, revision: int | None = None) -> None:
+        """Delete the user's credentials, if any; with `revision` only those. Raises CompareFailed for others."""
+        if revision == 0:
+            return
         with suppress(NotFound):
-            await self._backend.delete(_PREFIX + user)
+            await self._backend.delete(_PREFIX + user, revision=revision)
 
     async def users(self) -> frozenset[str]:
         """Return the names of all users that have credentials."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import uuid
@@ -23,6 +24,7 @@ from runtime.auth.gate import Gate
 from runtime.auth.handlers import Handlers
 from runtime.auth.invites import Invites
 from runtime.auth.issuing import Issuer
+from runtime.auth.janitor import Janitor
 from runtime.auth.membership import Members
 from runtime.auth.passwords import Passwords
 from runtime.auth.people import People
@@ -116,11 +118,14 @@ class AuthService:
             attempts=attempts,
             audit=audit,
         )
+        declared = Declared(backend)
+        self._janitor = Janitor(declared, credentials, invites)
+        self._cleaning: asyncio.Task[None] | None = None
         self._dispatcher = Dispatcher(self._refused)
         Handlers(
             now=clock.now,
             second_factor=options.second_factor,
-            declared=Declared(backend),
+            declared=declared,
             people=people,
             credentials=credentials,
             invites=invites,
@@ -148,6 +153,7 @@ class AuthService:
             clock=self._clock,
             random=random.SystemRandom().random,
         )
+        self._cleaning = asyncio.create_task(self._janitor.run())
         return self._listener.address.host, self._listener.address.port
 
     async def renew(self, *, host_key: bytes, host_certificate: bytes) -> None:
@@ -161,6 +167,9 @@ class AuthService:
             self._listener.close()
             self._listener.abort()
             await self._listener.wait_closed()
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.wait([self._cleaning])
         self._passwords.close()
 
     def _connected(self, proved: Proved[Caller], _: object) -> Handler:

@@ -1,0 +1,71 @@
+"""The API without a socket: for the roles that run in auth's own process, whom no limit of the port keeps out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Self
+
+from runtime.api.client import AuthClient
+from runtime.api.session import Session
+from runtime.auth.dispatch import Dispatcher
+from runtime.core.callers import Caller, CallerKind
+
+ADDRESS = "127.0.0.1"
+"""Where such a caller is."""
+
+
+class Pipe:
+    """One end of a byte stream in memory; closing either end ends both."""
+
+    def __init__(self) -> None:
+        self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._other: Pipe = self
+
+    @classmethod
+    def pair(cls) -> tuple[Self, Self]:
+        """Return both ends of a new stream."""
+        ours, theirs = cls(), cls()
+        ours._other, theirs._other = theirs, ours
+        return ours, theirs
+
+    async def read(self) -> bytes:
+        """Return what the other end wrote; nothing when it was closed."""
+        return await self._inbox.get()
+
+    async def write(self, data: bytes) -> None:
+        """Hand bytes to the other end."""
+        self._other._inbox.put_nowait(data)
+
+    async def close(self) -> None:
+        """End both directions."""
+        self._inbox.put_nowait(b"")
+        self._other._inbox.put_nowait(b"")
+
+
+class LocalCallers:
+    """Conversations with auth within its process. They pass the same authorising function as any other."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    def client(self, kind: CallerKind, name: Callable[[], str]) -> AuthClient:
+        """Return a client that calls as that kind of caller; `name` is asked for at each new conversation."""
+
+        async def dial(_: str) -> Pipe:
+            ours, theirs = Pipe.pair()
+            caller = Caller(kind, name(), ADDRESS)
+            session = Session(theirs, self._dispatcher.serve(caller), peer=str(caller))
+            task = asyncio.create_task(session.run())
+            self._sessions.add(task)
+            task.add_done_callback(self._sessions.discard)
+            return ours
+
+        return AuthClient(dial, lambda: ("this process",))
+
+    async def close(self) -> None:
+        """End all conversations."""
+        for task in list(self._sessions):
+            task.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
