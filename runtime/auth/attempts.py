@@ -1,12 +1,14 @@
 """Lock-out: after five wrong answers in a row a user, or a source address, is refused for half an hour.
 
-An attempt is counted before it is judged and forgiven when it was right, so that a hundred guesses at once are not
-a hundred guesses before the first is counted. The right answer is refused too while locked.
+An attempt as a user is counted before it is judged, so that a hundred guesses at once are not a hundred guesses before
+the first is counted. The right answer forgives; while locked it is refused too. A source address may be a whole office:
+only its failures count, not what is under way.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -34,45 +36,53 @@ class LockedOut(AccessDenied):
         self.until = until
 
 
-class _Failures(BaseModel):
-    """How many attempts in a row were not right, and when the last one was made."""
+class _Count(BaseModel):
+    """Failures in a row, attempts that are under way, and when the last of either was."""
 
     model_config = ConfigDict(frozen=True)
 
-    count: int
+    failed: int = 0
+    pending: int = 0
     last: datetime
 
 
 class Attempts:
-    """Counts failures of a subject: a user (`user/joe`) or a source (`source/192.0.2.7`)."""
+    """Counts the failures of a subject: a user (`user/joe`) or a source (`source/192.0.2.7`)."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
         self._clock = clock
 
-    async def begin(self, subject: str) -> bool:
-        """Count an attempt. Returns whether it is the one that locks unless forgiven. Raises LockedOut."""
-        key = _key(subject)
-        for _ in range(_TRIES):
-            now = self._clock.now()
-            revision, failures = 0, _Failures(count=0, last=now)
-            try:
-                item = await self._backend.get(key)
-                revision, failures = item.revision, _Failures.model_validate_json(item.value)
-            except NotFound:
-                pass
-            if failures.count >= MAX_FAILURES:
-                raise LockedOut(failures.last + LOCKED_FOR)
-            value = _Failures(count=failures.count + 1, last=now).model_dump_json().encode()
-            try:
-                if revision:
-                    await self._backend.compare_and_swap(key, value, revision=revision, expires=now + LOCKED_FOR)
-                else:
-                    await self._backend.create(key, value, expires=now + LOCKED_FOR)
-            except (CompareFailed, AlreadyExists):
-                continue
-            return failures.count + 1 >= MAX_FAILURES
-        raise Unavailable("too many attempts at once", hint="Try again in a few seconds.")
+    async def check(self, subject: str) -> None:
+        """Raise LockedOut if the subject is locked."""
+        count = await self._count(subject)
+        if count.failed >= MAX_FAILURES:
+            raise LockedOut(count.last + LOCKED_FOR)
+
+    async def begin(self, subject: str) -> None:
+        """Count an attempt that is about to be judged; `fail` or `forgive` must follow.
+
+        Raises LockedOut, and Unavailable while as many are under way as could lock.
+        """
+
+        def begun(count: _Count) -> _Count:
+            if count.failed >= MAX_FAILURES:
+                raise LockedOut(count.last + LOCKED_FOR)
+            if count.failed + count.pending >= MAX_FAILURES:
+                raise Unavailable("too many attempts are under way at once", hint="Try again in a few seconds.")
+            return count.model_copy(update={"pending": count.pending + 1})
+
+        await self._change(subject, begun)
+
+    async def fail(self, subject: str) -> bool:
+        """Count a failure, the end of an attempt if one was begun; return whether it is the one that locks."""
+        changed = await self._change(
+            subject,
+            lambda count: count.model_copy(
+                update={"failed": count.failed + 1, "pending": max(0, count.pending - 1), "last": self._clock.now()}
+            ),
+        )
+        return changed.failed == MAX_FAILURES
 
     async def forgive(self, subject: str) -> None:
         """Forget the subject's failures: the attempt was right, or an administrator says so."""
@@ -81,11 +91,30 @@ class Attempts:
 
     async def locked(self, subject: str) -> bool:
         """Tell whether the next attempt would be refused."""
+        return (await self._count(subject)).failed >= MAX_FAILURES
+
+    async def _count(self, subject: str) -> _Count:
         try:
-            item = await self._backend.get(_key(subject))
+            return _Count.model_validate_json((await self._backend.get(_key(subject))).value)
         except NotFound:
-            return False
-        return _Failures.model_validate_json(item.value).count >= MAX_FAILURES
+            return _Count(last=self._clock.now())
+
+    async def _change(self, subject: str, change: Callable[[_Count], _Count]) -> _Count:
+        key = _key(subject)
+        for _ in range(_TRIES):
+            revision, count = 0, _Count(last=self._clock.now())
+            with suppress(NotFound):
+                item = await self._backend.get(key)
+                revision, count = item.revision, _Count.model_validate_json(item.value)
+            changed = change(count)
+            value, expires = changed.model_dump_json().encode(), changed.last + LOCKED_FOR
+            with suppress(CompareFailed, AlreadyExists):
+                if revision:
+                    await self._backend.compare_and_swap(key, value, revision=revision, expires=expires)
+                else:
+                    await self._backend.create(key, value, expires=expires)
+                return changed
+        raise Unavailable("too many attempts at once", hint="Try again in a few seconds.")
 
 
 def _key(subject: str) -> str:

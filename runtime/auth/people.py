@@ -45,15 +45,12 @@ class People:
 
     async def show_invite(self, token: str, address: str) -> Invite:
         """Return the open invite of a sign-up link. Raises AccessDenied, or LockedOut for an address that guesses."""
-        source = f"source/{address}"
-        locks = await self._attempts.begin(source)
+        await self._attempts.check(_source(address))
         try:
-            invite = await self._open_invite(token)
+            return await self._open_invite(token)
         except AccessDenied as error:
-            self._failed("", address, str(error), locked=source if locks else "")
+            await self._failed("", address, str(error), subjects=(_source(address),))
             raise
-        await self._attempts.forgive(source)
-        return invite
 
     async def sign_up(self, token: str, password: str, code: str, address: str) -> str:
         """Complete an invite and return its user's name.
@@ -68,7 +65,7 @@ class People:
         if self._second_factor != "off":
             counter = accept(invite.otp, code, self._clock.now())
             if counter is None:
-                self._failed(invite.user, address, "wrong one-time password at sign-up")
+                await self._failed(invite.user, address, "wrong one-time password at sign-up")
                 raise InvalidInput("the one-time password is not right", hint=WRONG_OTP_HINT)
             otp = invite.otp.model_copy(update={"counter": counter})
         hashed = await self._passwords.hash(password)
@@ -79,7 +76,7 @@ class People:
         except CompareFailed:
             raise _used() from None
         await self._invites.revoke_of(invite.user)
-        await self._attempts.forgive(f"user/{invite.user}")
+        await self._attempts.forgive(_user(invite.user))
         self._audit.emit(EventType.USER_SIGNUP, user=invite.user, **{"addr.remote": address})
         return invite.user
 
@@ -89,18 +86,18 @@ class People:
         Raises AccessDenied with the same words for an unknown user, a wrong password and a wrong code, LockedOut after
         too many of them, CompareFailed never: of two logins with one code, the second is a wrong code.
         """
-        subjects = (f"user/{user}", f"source/{address}")
         try:
-            locking = [subject for subject in subjects if await self._attempts.begin(subject)]
+            await self._attempts.check(_source(address))
+            await self._attempts.begin(_user(user))
         except LockedOut as error:
-            self._failed(user, address, str(error))
+            await self._failed(user, address, str(error))
             raise
         stored = await self._credentials.get(user)
         if not await self._is(stored, user, password, code):
-            self._failed(user, address, "access denied", locked=", ".join(locking))
+            await self._failed(user, address, "access denied", subjects=(_user(user), _source(address)))
             raise AccessDenied("wrong user name, password or one-time password", hint=WRONG_OTP_HINT)
-        for subject in subjects:
-            await self._attempts.forgive(subject)
+        await self._attempts.forgive(_user(user))
+        await self._attempts.forgive(_source(address))
         self._audit.emit(EventType.AUTH, user=user, success="true", **{"addr.remote": address})
 
     async def _is(self, stored: Stored, user: str, password: str, code: str) -> bool:
@@ -124,11 +121,21 @@ class People:
         _check_unused(invite, await self._credentials.get(invite.user))
         return invite
 
-    def _failed(self, user: str, address: str, error: str, *, locked: str = "") -> None:
+    async def _failed(self, user: str, address: str, error: str, *, subjects: tuple[str, ...] = ()) -> None:
+        """Audit a failure, and count it against the subjects."""
         logger.warning("refused %a at %s: %s", user, address, error)
         self._audit.emit(EventType.AUTH, user=user, success="false", error=error, **{"addr.remote": address})
-        if locked:
-            self._audit.emit(EventType.USER_LOCKED, user=user, locked=locked, **{"addr.remote": address})
+        for subject in subjects:
+            if await self._attempts.fail(subject):
+                self._audit.emit(EventType.USER_LOCKED, user=user, locked=subject, **{"addr.remote": address})
+
+
+def _user(name: str) -> str:
+    return f"user/{name}"
+
+
+def _source(address: str) -> str:
+    return f"source/{address}"
 
 
 def _check_unused(invite: Invite, stored: Stored) -> None:

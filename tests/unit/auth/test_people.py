@@ -167,12 +167,28 @@ async def test_a_source_that_guesses_names_is_locked(world: World) -> None:
 
 
 async def test_guesses_at_once_are_counted_before_they_are_judged(world: World) -> None:
-    """Fifty guesses in parallel are five guesses and forty-five refusals."""
+    """Of fifty guesses in parallel five are judged, the others refused; then the user is locked."""
     await world.sign_up()
     results = await asyncio.gather(
         *(world.people.log_in("joe", "wrong", "", f"203.0.113.{n}") for n in range(50)), return_exceptions=True
     )
-    assert sum(isinstance(result, LockedOut) for result in results) == 50 - MAX_FAILURES
+    assert [str(result) for result in results].count("wrong user name, password or one-time password") == MAX_FAILURES
+    with pytest.raises(LockedOut):
+        await world.people.log_in("joe", PASSWORD, world.code(), HOME)
+
+
+async def test_an_office_logs_in_at_once(world: World) -> None:
+    """Twenty people with one address log in at the same moment: nobody has failed, so nobody is locked."""
+    codes = {}
+    for number in range(20):
+        await world.sign_up(f"user{number}")
+        codes[f"user{number}"] = world.seed
+    await asyncio.gather(
+        *(
+            world.people.log_in(user, PASSWORD, pyotp.TOTP(seed).at(world.clock.now()), HOME)
+            for user, seed in codes.items()
+        )
+    )
 
 
 async def test_a_right_answer_forgives_wrong_ones(world: World) -> None:
