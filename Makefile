@@ -16,17 +16,13 @@ install:  ## .venv with teleport, tctl and tsh, from the locked requirements
 	@tools/setup
 	@echo "ready: .venv/bin/teleport, .venv/bin/tctl, .venv/bin/tsh"
 
-demo: install  ## write the sample teleport.yaml and check it; there are no services to start yet
-	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	teleport configure > "$$folder/teleport.yaml"; \
-	echo "teleport configure: $$(wc -l < "$$folder/teleport.yaml") lines"; \
-	teleport configure --test -c "$$folder/teleport.yaml"; \
-	echo "This release holds the settings, backends and authorities. The services come with the next ones (CHANGELOG.md)."
+demo: install  ## a cluster on free ports: a user signs up, logs in and gets a certificate; CI=true ends by itself
+	@python tools/demo.py
 
 ##@ Test it
 
-test:  ## everything: check, contract, integration, e2e; ends at the first that fails
-	@tools/test check contract integration e2e
+test:  ## everything: check, contract, integration, browser, e2e; ends at the first that fails
+	@tools/test check contract integration browser e2e
 
 check:  ## the fast part: lint, formatting, types, import arrows, unit tests
 	@tools/setup
@@ -46,6 +42,10 @@ contract:  ## the four backends, on a real etcd and DynamoDB Local
 integration:  ## with the real ssh, sshd and ssh-keygen
 	@tools/setup integration
 	$(PYTEST) tests/integration
+
+browser:  ## the sign-up page in the machine's own chromium
+	@tools/setup browser
+	$(PYTEST) tests/browser
 
 e2e:  ## with a real Kubernetes; its first build takes some ten minutes and is kept
 	@tools/setup e2e
@@ -74,4 +74,4 @@ clean:  ## remove .venv and what the tools left behind; what is built for tests 
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test check contract integration e2e bench fix lock clean
+.PHONY: help install demo test check contract integration browser e2e bench fix lock clean
