@@ -21,18 +21,22 @@ class Process:
         command: Sequence[str | Path],
         *,
         log: Path,
+        output: Path | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
-        """Start the command. Its output is appended to `log`; `env` is added to this process's environment."""
+        """Start the command. Its output is appended to `log`; `env` is added to this process's environment.
+
+        What it writes to stdout goes to the file `output` instead, if one is given.
+        """
         self.name = Path(command[0]).name
         self.log = log
-        with log.open("ab") as output:
+        with log.open("ab") as stderr, (output or log).open("ab") as stdout:
             self._popen = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=stdout,
+                stderr=stderr,
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
                 start_new_session=True,
@@ -63,6 +67,13 @@ class Process:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name} was not ready after {timeout:g} s:\n{self.log_tail()}")
             time.sleep(0.02)
+
+    def wait(self, *, timeout: float) -> int:
+        """Block until it ends by itself, and return its exit code; a signal's is negative.
+
+        Raises subprocess.TimeoutExpired.
+        """
+        return self._popen.wait(timeout)
 
     def log_tail(self, size: int = 4000) -> str:
         """Return the last `size` bytes of the log."""

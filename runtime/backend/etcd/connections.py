@@ -57,6 +57,10 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# gRPC polls in a thread that it ends with the last channel of the process, and it waits for that in the thread of the
+# event loop, whenever the channel happens to be collected. With this the thread stays.
+grpc.aio.init_grpc_aio()
+
 
 @dataclass(slots=True, eq=False)
 class Connection:

@@ -15,6 +15,7 @@ from runtime.backend.base import Backend
 from runtime.backend.etcd import EtcdBackend
 from runtime.backend.options import EtcdOptions
 from runtime.core.clock import Clock, SystemClock
+from tests.contract.backend.harness import REQUEST_SECONDS
 from tests.servers.etcd import Etcd
 
 
@@ -27,7 +28,7 @@ class EtcdStore:
         self._server = server
         self._stack = stack
         self.address = server.address
-        self.options = EtcdOptions(peers=(server.url,), prefix=prefix)
+        self.options = EtcdOptions(peers=(server.url,), prefix=prefix, timeout=REQUEST_SECONDS)
 
     async def open(
         self,

@@ -29,8 +29,20 @@ on_shared_stores = pytest.mark.parametrize("store", ALL_STORES[1:], indirect=Tru
 on_servers = pytest.mark.parametrize("store", ALL_STORES[2:], indirect=True)
 """For tests that restart a server: sqlite has none, its processes are killed in test_sqlite_crash.py."""
 
-PATIENCE_SECONDS = 20.0
+heavy = pytest.mark.timeout(300)
+"""For tests that work for 5 s and more on a quiet machine: a busy one takes a multiple of it."""
+
+REQUEST_SECONDS = 30.0
+"""What a store's options give one request: on a busy machine, too, slow is not Unavailable."""
+
+SHORT_REQUEST_SECONDS = 3.0
+"""The same for a backend that is to end as Unavailable in time; what is to succeed there is tried until it does."""
+
+PATIENCE_SECONDS = 60.0
 """How long a test waits for what must come; only a failing test waits that long."""
+
+QUICK_SECONDS = 8.0
+"""At the most for what waits for nothing, on a busy machine, too; who waits for a request waits REQUEST_SECONDS."""
 
 
 class Store(Protocol):

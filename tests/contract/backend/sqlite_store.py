@@ -17,7 +17,7 @@ from runtime.backend.base import Backend
 from runtime.backend.options import SqliteOptions
 from runtime.backend.sqlite import SqliteBackend
 from runtime.core.clock import Clock, SystemClock
-from tests.contract.backend.harness import Store
+from tests.contract.backend.harness import REQUEST_SECONDS, Store
 
 _HOLD_WRITE_LOCK = """
 import apsw, sys
@@ -34,7 +34,7 @@ class SqliteStore:
     name = "sqlite"
 
     def __init__(self, path: Path) -> None:
-        self.options = SqliteOptions(path=str(path))
+        self.options = SqliteOptions(path=str(path), timeout=REQUEST_SECONDS)
         self.opened: list[Backend] = []
         self._holder: subprocess.Popen[bytes] | None = None
 

@@ -23,9 +23,8 @@ from runtime.backend.options import EtcdOptions
 from runtime.core.clock import SystemClock
 from runtime.core.errors import AccessDenied, InvalidSettings, Unavailable
 from tests.contract.backend.etcd_certificates import CertificateAuthority, Issued, self_signed
+from tests.contract.backend.harness import PATIENCE_SECONDS, REQUEST_SECONDS, SHORT_REQUEST_SECONDS
 from tests.servers.etcd import Etcd, ServerTLS, running
-
-TIMEOUT_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def _options(etcd: Etcd, authority: CertificateAuthority, client: Issued) -> Etc
         tls_ca_file=str(authority.cert),
         tls_cert_file=str(client.cert),
         tls_key_file=str(client.key),
-        timeout=TIMEOUT_SECONDS,
+        timeout=REQUEST_SECONDS,
     )
 
 
@@ -79,7 +78,7 @@ async def test_with_a_client_certificate_of_its_authority_etcd_works(options: Et
 
 async def test_without_a_client_certificate_etcd_refuses_us(options: EtcdOptions) -> None:
     """The error says which settings are missing."""
-    bare = replace(options, tls_cert_file=None, tls_key_file=None)
+    bare = replace(options, tls_cert_file=None, tls_key_file=None, timeout=SHORT_REQUEST_SECONDS)
     with pytest.raises(Unavailable, match=options.peers[0]) as caught:
         await EtcdBackend.open(bare, clock=SystemClock())
     assert "tls_cert_file" in caught.value.hint
@@ -88,17 +87,17 @@ async def test_without_a_client_certificate_etcd_refuses_us(options: EtcdOptions
 async def test_a_client_certificate_of_another_authority_is_refused(options: EtcdOptions, tmp_path: Path) -> None:
     """With the right authority it works (above); here only the client's authority differs."""
     stranger = CertificateAuthority(tmp_path, "stranger").issue("teleport")
+    options = replace(options, tls_cert_file=str(stranger.cert), tls_key_file=str(stranger.key))
     with pytest.raises(Unavailable):
-        await EtcdBackend.open(
-            replace(options, tls_cert_file=str(stranger.cert), tls_key_file=str(stranger.key)), clock=SystemClock()
-        )
+        await EtcdBackend.open(replace(options, timeout=SHORT_REQUEST_SECONDS), clock=SystemClock())
 
 
 async def test_a_server_of_another_authority_is_refused(options: EtcdOptions, tmp_path: Path) -> None:
     """The reason, that its certificate does not verify, is in the message."""
     other = CertificateAuthority(tmp_path, "other")
+    mistaken = replace(options, tls_ca_file=str(other.cert), timeout=SHORT_REQUEST_SECONDS)
     with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
-        await EtcdBackend.open(replace(options, tls_ca_file=str(other.cert)), clock=SystemClock())
+        await EtcdBackend.open(mistaken, clock=SystemClock())
 
 
 @pytest.mark.parametrize(
@@ -113,9 +112,9 @@ async def test_insecure_accepts_a_self_signed_server_and_warns(
     server = self_signed(tmp_path, name)
     etcd = Etcd(tmp_path / "etcd", tls=ServerTLS(server.cert, server.key))
     async with running(etcd):
-        options = EtcdOptions(peers=(etcd.url,), timeout=TIMEOUT_SECONDS)
+        options = EtcdOptions(peers=(etcd.url,), timeout=REQUEST_SECONDS)
         with pytest.raises(Unavailable):
-            await EtcdBackend.open(options, clock=SystemClock())
+            await EtcdBackend.open(replace(options, timeout=SHORT_REQUEST_SECONDS), clock=SystemClock())
         assert not caplog.records
         async with _open(replace(options, insecure=True)) as backend:
             await backend.put("resources/a", b"")
@@ -138,7 +137,8 @@ async def test_renewed_certificates_are_used_when_it_reconnects(
     renewed = authority.issue("renewed")
     shutil.copy(str(options.tls_cert_file), cert)
     shutil.copy(str(options.tls_key_file), key)
-    async with _open(replace(options, tls_cert_file=str(cert), tls_key_file=str(key))) as backend:
+    options = replace(options, tls_cert_file=str(cert), tls_key_file=str(key))
+    async with _open(options) as backend, _open(replace(options, timeout=SHORT_REQUEST_SECONDS)) as impatient:
         cert.write_text("half written")
         await asyncio.to_thread(etcd.restart)
         await _writes(backend)
@@ -146,7 +146,7 @@ async def test_renewed_certificates_are_used_when_it_reconnects(
         shutil.copy(stranger.key, key)
         await asyncio.to_thread(etcd.restart)
         with pytest.raises(Unavailable):
-            await backend.range("resources/")
+            await impatient.range("resources/")
         shutil.copy(renewed.cert, cert)
         shutil.copy(renewed.key, key)
         await _writes(backend)
@@ -154,7 +154,7 @@ async def test_renewed_certificates_are_used_when_it_reconnects(
 
 async def _writes(backend: EtcdBackend) -> None:
     """Wait until a put succeeds: the first after a restart may find that its connection was lost."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             await backend.put("resources/a", b"")

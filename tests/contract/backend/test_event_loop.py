@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from tests.contract.backend.harness import Store, next_changes, next_snapshot
 @pytest.fixture
 def blocking_is_an_error(store: Store) -> Iterator[BlockBuster]:
     """Raise where code of ours reads, writes, waits for a lock or sleeps within the loop's thread."""
+    gc.collect()  # what earlier tests left is not to be collected, and closed, within this one
     with blockbuster_ctx("runtime") as blockbuster:
         yield blockbuster
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from runtime.backend.base import Backend, Delete, Event, Item, Put
 from runtime.core.clock import ManualClock
 from runtime.core.errors import AlreadyExists, CompareFailed, NotFound, TeleportError
-from tests.contract.backend.harness import Store, next_event, next_snapshot, start_clock
+from tests.contract.backend.harness import Store, heavy, next_event, next_snapshot, start_clock
 
 EXAMPLES = 40
 STEPS = 25
@@ -117,6 +117,7 @@ class Model:
 examples = itertools.count()
 
 
+@heavy
 @given(script=st.lists(steps, max_size=STEPS))
 @settings(
     max_examples=EXAMPLES,

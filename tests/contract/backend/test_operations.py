@@ -8,7 +8,7 @@ import pytest
 
 from runtime.backend.base import Backend, Item
 from runtime.core.errors import AlreadyExists, CompareFailed, NotFound, TeleportError, Unavailable
-from tests.contract.backend.harness import Store
+from tests.contract.backend.harness import Store, heavy
 
 KEY = "resources/User/joe"
 MANY = 10_000
@@ -115,6 +115,7 @@ async def test_range_of_an_empty_prefix_is_empty(backend: Backend) -> None:
     assert (await backend.range("resources/User/")).items == ()
 
 
+@heavy
 async def test_range_gives_all_of_many_items(backend: Backend) -> None:
     """10,000 items, complete and in order: no page is lost."""
     numbers = iter(range(MANY))

@@ -21,14 +21,21 @@ from runtime.backend.options import SqliteOptions
 from runtime.backend.sqlite import SqliteBackend, database, statements
 from runtime.core.clock import SystemClock
 from runtime.core.errors import InvalidSettings, Unavailable
-from tests.contract.backend.harness import next_changes, next_event, next_snapshot, start_clock
+from tests.contract.backend.harness import (
+    PATIENCE_SECONDS,
+    REQUEST_SECONDS,
+    next_changes,
+    next_event,
+    next_snapshot,
+    start_clock,
+)
 
 IDLE_SECONDS = 2.0
 IDLE_SHARE_OF_A_CORE = 0.02
 """The aim is 0.005 on a quiet machine (docs/adr/0002); the test leaves room for a slow one."""
 
 
-async def opened(path: Path, *, timeout: float = 5.0) -> SqliteBackend:  # noqa: ASYNC109  # the backend's
+async def opened(path: Path, *, timeout: float = REQUEST_SECONDS) -> SqliteBackend:  # noqa: ASYNC109  # the backend's
     """Open the file."""
     return await SqliteBackend.open(SqliteOptions(str(path), timeout=timeout), clock=SystemClock())
 
@@ -140,12 +147,13 @@ async def test_a_locked_database_can_be_opened_and_read(tmp_path: Path) -> None:
     await backend.close()
     with closing(apsw.Connection(str(path))) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        backend = await opened(path, timeout=0.2)
+        backend, impatient = await opened(path), await opened(path, timeout=0.2)
         assert await backend.get("resources/a") == item
         with pytest.raises(Unavailable, match=str(path)):
-            await backend.put("resources/a", b"")
+            await impatient.put("resources/a", b"")
     assert (await backend.put("resources/a", b"")).revision == item.revision + 1
     await backend.close()
+    await impatient.close()
 
 
 async def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
@@ -227,7 +235,7 @@ async def test_history_is_bounded_by_count(tmp_path: Path, monkeypatch: pytest.M
     items = [await backend.put(f"resources/{number}", b"") for number in range(25)]
     with closing(apsw.Connection(str(path))) as connection:
         connection.set_busy_timeout(5000)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while connection.execute("SELECT count(*) FROM changes").get != 10:  # noqa: ASYNC110  # nobody is told
                 await asyncio.sleep(0.05)
     async with aclosing(backend.watch("resources/", after=items[13].revision)) as watch:

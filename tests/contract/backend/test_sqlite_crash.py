@@ -17,21 +17,23 @@ from runtime.backend.base import Event, Put
 from runtime.backend.options import SqliteOptions
 from runtime.backend.sqlite import SqliteBackend
 from runtime.core.clock import SystemClock
-from tests.contract.backend.harness import begin, next_snapshot, writer
+from tests.contract.backend.harness import REQUEST_SECONDS, begin, heavy, next_snapshot, writer
 
 KILLS_ALONE = 100
 KILLS_BESIDE_OTHERS = 100
 LANES = 2
-LONGEST_LIFE_SECONDS = 0.03
+MOST_WRITES = 16
+LONGEST_PAUSE_SECONDS = 0.01
 CHECK_EVERY = 10
 END = "resources/Node/end"
 
 
+@heavy
 async def test_writers_killed_alone_lose_nothing(tmp_path: Path) -> None:
     """Nobody else has the file open: the next writer recovers the log that the last one left."""
 
     async def lane(number: int) -> int:
-        options = SqliteOptions(str(tmp_path / f"alone-{number}.db"))
+        options = SqliteOptions(str(tmp_path / f"alone-{number}.db"), timeout=REQUEST_SECONDS)
         written: list[tuple[str, int]] = []
         for kill in range(KILLS_ALONE // LANES):
             written += await _killed_writer(options, f"writer-{kill}", random.Random(1000 * number + kill))
@@ -43,9 +45,10 @@ async def test_writers_killed_alone_lose_nothing(tmp_path: Path) -> None:
     assert min(counts) > KILLS_ALONE
 
 
+@heavy
 async def test_writers_killed_beside_living_processes_lose_nothing(tmp_path: Path) -> None:
     """Two writers at a time, while this process writes and watches: every write is seen, each revision once."""
-    options = SqliteOptions(str(tmp_path / "beside.db"))
+    options = SqliteOptions(str(tmp_path / "beside.db"), timeout=REQUEST_SECONDS)
     backend = await SqliteBackend.open(options, clock=SystemClock())
     done = asyncio.Event()
 
@@ -82,20 +85,22 @@ async def test_writers_killed_beside_living_processes_lose_nothing(tmp_path: Pat
 
 
 async def _killed_writer(options: SqliteOptions, name: str, chance: random.Random) -> list[tuple[str, int]]:
-    """Return what a writer acknowledged before it was killed, at a random moment."""
+    """Return what a writer acknowledged before it was killed, at a random moment after some of its writes."""
     async with writer(options, put=0, name=name, tasks=3) as process:
         begin(process)
-        await asyncio.sleep(chance.uniform(0, LONGEST_LIFE_SECONDS))  # how long it lives is the point
+        assert process.stdout is not None
+        output = b"".join([await process.stdout.readline() for _ in range(chance.randrange(MOST_WRITES))])
+        await asyncio.sleep(chance.uniform(0, LONGEST_PAUSE_SECONDS))  # how long it lives is the point
         process.kill()
-        output, _ = await process.communicate()
-    whole = output.decode().rpartition("\n")[0].splitlines()
+        rest, _ = await process.communicate()
+    whole = (output + rest).decode().rpartition("\n")[0].splitlines()
     return [(key, int(revision)) for key, revision in (line.split() for line in whole)]
 
 
 def _assert_intact(options: SqliteOptions, written: Sequence[tuple[str, int]] = ()) -> None:
     """Check the file's structure, that history holds what was written and that no item is older than it."""
     connection = apsw.Connection(options.path)
-    connection.set_busy_timeout(5000)
+    connection.set_busy_timeout(int(REQUEST_SECONDS * 1000))
     try:
         assert connection.pragma("integrity_check") == "ok"
         with connection:

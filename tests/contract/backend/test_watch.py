@@ -9,9 +9,11 @@ from contextlib import aclosing
 from runtime.backend.base import Backend, Delete, Event, Put
 from tests.contract.backend.harness import (
     PATIENCE_SECONDS,
+    QUICK_SECONDS,
     Store,
     begin,
     finish,
+    heavy,
     next_changes,
     next_event,
     next_snapshot,
@@ -114,6 +116,7 @@ async def test_two_watches_see_the_same(store: Store) -> None:
     assert seen[2] == seen[0]
 
 
+@heavy
 @on_shared_stores
 async def test_a_watch_follows_two_writing_processes_without_gap_or_repetition(store: Store) -> None:
     """1,000 writes of two other processes: each once, in the order of revisions; and the same again from history."""
@@ -173,7 +176,7 @@ async def test_closing_a_waiting_watch_returns_at_once_and_leaves_nothing(backen
     waiting = asyncio.ensure_future(anext(watch))
     await asyncio.sleep(0)
     waiting.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(QUICK_SECONDS):
         await asyncio.wait([waiting])
         await watch.aclose()
         while asyncio.all_tasks() - before:  # noqa: ASYNC110  # tasks that just ended leave the set without an event
@@ -197,6 +200,7 @@ async def test_closing_the_backend_ends_its_watches(store: Store) -> None:
         assert await _collect(busy) == []
 
 
+@heavy
 async def test_a_slow_consumer_misses_nothing(store: Store) -> None:
     """Events wait for it, in order, while the writer goes on."""
     backend = await store.open()

@@ -67,25 +67,25 @@ class DynamoDBLocal:
     def __init__(self, folder: Path) -> None:
         """Prepare a server; nothing is started."""
         self.folder = folder
+        self._data = folder / "data"
         self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._process: Process | None = None
 
     def start(self) -> None:
         """Start it on its data and address, and block until it answers. Raises RuntimeError."""
-        data = self.folder / "data"
-        data.mkdir(parents=True, exist_ok=True)
+        self._data.mkdir(parents=True, exist_ok=True)
         jars = library()
         self._process = Process(
             [
                 "java",
                 "-Xmx512m",
+                *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),  # it lives for minutes, beside what it is tested with
                 f"-Djava.library.path={jars}",
                 f"--class-path={jars}/*",
                 "com.amazonaws.services.dynamodbv2.local.main.ServerRunner",
-                *("-dbPath", str(data)),  # not -inMemory: items and stream survive a restart
+                *("-dbPath", str(self._data)),  # not -inMemory: items and stream survive a restart
                 *("-port", str(self.port)),
-                "-sharedDb",
                 "-disableTelemetry",
             ],
             log=self.folder / "dynamodb.log",
@@ -119,12 +119,13 @@ class DynamoDBLocal:
             client.delete_table(TableName="warm-up")
 
     def restart(self) -> None:
-        """End it with SIGTERM and start it again; blocks until it answers.
+        """Kill it as soon as its last write is on the disk, and start it again; blocks until it answers.
 
-        Not with SIGKILL: DynamoDB Local then loses the last writes that it acknowledged, which DynamoDB never does.
+        It acknowledges a write a moment before SQLite has ended the transaction, which DynamoDB never does.
         """
         if self._process is not None:
-            self._process.stop(grace=2.0)  # with clients connected it would take its time
+            self._process.wait_until(lambda: not any(self._data.glob("*-journal")), timeout=START_SECONDS)
+            self._process.kill()
         self.start()
 
     def kill(self) -> None:
