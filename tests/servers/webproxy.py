@@ -1,0 +1,179 @@
+"""A cluster in this process: auth on a real SSH port over a store in memory, and the proxy's HTTPS before it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pyotp
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.api.client import AuthClient
+from runtime.audit.log import EventLog
+from runtime.auth.server import AuthOptions, AuthService, open_authorities
+from runtime.backend.memory import MemoryBackend
+from runtime.core.callers import CallerKind
+from runtime.core.clock import Clock, SystemClock
+from runtime.pki.keys import generate_key
+from runtime.proxy.self_signed import make_self_signed
+from runtime.proxy.service import ProxyOptions, ProxyService
+from runtime.service.identity import DataDir, StoredIdentity, identities_of
+from runtime.service.member import AuthServers, auth_client
+from runtime.service.values import Address
+
+PASSWORD = "correct horse battery"
+
+
+class WebCluster:
+    """Auth and proxy of the cluster `main`, running; `base` is the proxy's URL, `pem` its self-signed certificate."""
+
+    def __init__(self, folder: Path, auth: AuthOptions, proxy: ProxyOptions, clock: Clock) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.options = proxy
+        self.log = EventLog(folder / "log", clock)
+        self.backend = MemoryBackend(clock=clock)
+        self._auth_options = auth
+        self._auth_address = ""
+        self._clients: list[AuthClient] = []
+        self.base = ""
+
+    @property
+    def pem(self) -> Path:
+        """The file with the certificate that the proxy made, and its key."""
+        return self.options.data_dir / "web.pem"
+
+    async def start(self) -> None:
+        """Start auth, and the proxy with an identity from it."""
+        authorities = await open_authorities(self.backend, self._auth_options, self.clock)
+        self.auth = AuthService(
+            self._auth_options,
+            backend=self.backend,
+            authorities=authorities,
+            clock=self.clock,
+            audit=self.log,
+            auth_servers=lambda: (self._auth_address,),
+        )
+        own = self.identity(CallerKind.AUTH)
+        host, port = await self.auth.start(
+            host_key=own.key.get_secret_value().encode(), host_certificate=own.host_certificate.encode()
+        )
+        self._auth_address = f"{host}:{port}"
+        self.admin = self.client(CallerKind.ADMIN)
+        self.proxy = ProxyService(self.options, auth=self.client(CallerKind.PROXY), clock=self.clock)
+        host, self.port = await self.proxy.start()
+        self.base = f"https://{host}:{self.port}"
+
+    def identity(self, role: CallerKind) -> StoredIdentity:
+        """Return an identity that auth makes for a role beside it."""
+        key = generate_key()
+        membership = self.auth.members.local(role, "localhost", (), key.public.line)
+        return identities_of(membership, key.to_openssh(), "main")[role]
+
+    def client(self, role: CallerKind) -> AuthClient:
+        """Return a client of auth with an identity of that role."""
+        identity = self.identity(role)
+        servers = AuthServers(DataDir(self.folder), [self._auth_address])
+        client = auth_client(lambda: identity, servers, self.clock)
+        self._clients.append(client)
+        return client
+
+    async def stop(self) -> None:
+        """Stop everything."""
+        await self.proxy.stop()
+        for client in self._clients:
+            await client.close()
+        await self.auth.stop()
+        await self.backend.close()
+        self.log.close()
+
+    def events(self) -> str:
+        """Return the event log so far."""
+        return "".join(path.read_text() for path in sorted((self.folder / "log").iterdir()))
+
+    async def invite(self, name: str = "joe", *logins: str) -> str:
+        """Invite a user, and return the path of the sign-up link."""
+        invite = await self.admin.call(methods.USERS_CREATE, m.UserRequest(name=name, logins=logins or (name,)))
+        return f"/web/newuser/{invite.token}"
+
+    async def sign_up(self, name: str = "joe") -> pyotp.TOTP:
+        """Make a user with PASSWORD, and return its one-time passwords. The code of a minute ago is used up."""
+        path = await self.invite(name)
+        proxy = self.client(CallerKind.PROXY)
+        token = path.rsplit("/", 1)[1]
+        form = await proxy.call(
+            methods.SIGNUP_SHOW, m.SignupQuery.model_validate({"token": token, "address": "192.0.2.9"})
+        )
+        totp = pyotp.parse_uri(form.otp_uri)
+        assert isinstance(totp, pyotp.TOTP)
+        code = totp.at(self.clock.now() - timedelta(seconds=30))
+        await proxy.call(
+            methods.SIGNUP_COMPLETE,
+            m.SignupRequest.model_validate({"token": token, "password": PASSWORD, "otp": code, "address": "192.0.2.9"}),
+        )
+        return totp
+
+    def trust(self) -> ssl.SSLContext:
+        """Return what a client verifies the proxy with."""
+        return ssl.create_default_context(cafile=self.pem)
+
+    @asynccontextmanager
+    async def http(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """Yield an HTTP client that knows the proxy's certificate."""
+        connector = aiohttp.TCPConnector(ssl=self.trust())
+        async with aiohttp.ClientSession(self.base, connector=connector) as session:
+            yield session
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, passphrase: bytes = b"") -> bytes:
+    """Return a private key as PEM."""
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase:
+        encryption = serialization.BestAvailableEncryption(passphrase)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+def write_pair(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for localhost and its key, as an administrator would, and return their files."""
+    certificate, key = make_self_signed(["localhost", "127.0.0.1"], datetime.now(UTC))
+    cert_file, key_file = folder / "teleport.crt", folder / "teleport.key"
+    cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(key_pem(key))
+    return cert_file, key_file
+
+
+@asynccontextmanager
+async def web_cluster(
+    folder: Path,
+    *,
+    auth: AuthOptions | None = None,
+    proxy: ProxyOptions | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[WebCluster]:
+    """Yield a running cluster with its files in `folder`; the address and data_dir of the options are set here."""
+    options = replace(
+        proxy or ProxyOptions(web_address=Address("127.0.0.1", 0), data_dir=folder, names=("proxy.main.example",)),
+        web_address=Address("127.0.0.1", 0),
+        data_dir=folder / "data",
+    )
+    cluster = WebCluster(
+        folder,
+        auth or AuthOptions(address="127.0.0.1", port=0, cluster_name="main"),
+        options,
+        clock or SystemClock(),
+    )
+    await cluster.start()
+    try:
+        yield cluster
+    finally:
+        async with asyncio.timeout(30):
+            await cluster.stop()
