@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runtime.core.defaults import AUTH_PORT
-from runtime.core.errors import InvalidInput
+from runtime.core.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     from runtime.transport.subsystem import OwnedStream
@@ -59,7 +60,14 @@ class Dialer:
             verify_host=self._verify_host,
             connect_timeout=DIAL_SECONDS,
         )
-        return await open_subsystem(connection, SUBSYSTEM)
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                return await open_subsystem(connection, SUBSYSTEM)
+        except BaseException as error:
+            connection.abort()
+            if isinstance(error, TimeoutError):
+                raise Unavailable(f"the auth server at {server} let us in and then said no more") from error
+            raise
 
 
 def split_address(address: str, port: int) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr
 
 from runtime.core.callers import CallerKind
+from runtime.core.defaults import CERTIFICATE_TTL, JOIN_TOKEN_TTL, SIGNUP_TTL
 
 Text = Annotated[str, Field(max_length=1024)]
 PublicKey = Annotated[str, Field(max_length=16 * 1024)]
@@ -114,6 +115,13 @@ class RenewRequest(Message):
     public_key: PublicKey
 
 
+class AdminRequest(Message):
+    """An administrator asks for one more identity, to be used elsewhere until `ttl` is over; it is never renewed."""
+
+    ttl: timedelta = CERTIFICATE_TTL
+    public_key: PublicKey
+
+
 class Heartbeat(Message):
     """A member is alive; forgotten after `ttl` unless it says so again."""
 
@@ -208,7 +216,7 @@ class UserRequest(Message):
 
     name: Text
     logins: tuple[Text, ...] = ()
-    ttl: timedelta = timedelta(hours=1)
+    ttl: timedelta = SIGNUP_TTL
 
 
 class Invite(Message):
@@ -249,7 +257,7 @@ class TokenRequest(Message):
     """A join token to create. Without a value one of 128 random bits is made."""
 
     roles: tuple[Literal["node", "proxy", "auth", "trusted_cluster"], ...] = Field(min_length=1)
-    ttl: timedelta = timedelta(minutes=30)
+    ttl: timedelta = JOIN_TOKEN_TTL
     value: Secret | None = None
     max_uses: int | None = Field(default=None, ge=1)
     labels: Labels = {}
@@ -307,7 +315,7 @@ class ResourceDocument(Message):
     revision: int = 0
     """0 in a request: the resource must be new. Else it must still be at that revision."""
     overwrite: bool = False
-    """In a request: write whatever was there (tctl create -f)."""
+    """In a request: write whatever was there (tctl create --force)."""
 
 
 class ResourceList(Message):

@@ -36,6 +36,7 @@ AUTHORITIES = Method("authorities.list", m.Nothing, m.Authorities, _ALL)
 
 JOIN = Method("members.join", m.JoinRequest, m.Membership, frozenset({_NOBODY}))
 RENEW = Method("members.renew", m.RenewRequest, m.Membership, MEMBERS)
+ADMINS_SIGN = Method("admins.sign", m.AdminRequest, m.Membership, frozenset({_ADMIN}))
 HEARTBEAT = Method("presence.heartbeat", m.Heartbeat, m.HeartbeatReply, MEMBERS)
 LEAVE = Method("presence.leave", m.Nothing, m.Nothing, MEMBERS)
 PRESENCE = Method("presence.list", m.PresenceQuery, m.PresenceList, MEMBERS | {_ADMIN})

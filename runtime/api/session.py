@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Protocol
@@ -11,6 +12,7 @@ from typing import Protocol
 from runtime.api.failures import APPLICATION_ERROR, from_wire, to_wire
 from runtime.api.wire import (
     INVALID_REQUEST,
+    MAX_PENDING,
     Cancel,
     Connection,
     Failure,
@@ -27,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 CALL_TIMEOUT_SECONDS = 15.0
 """How long a call waits for its answer, in seconds: more than a backend's request and its retry take."""
+
+MAX_ASKED = MAX_PENDING // 2
+"""Requests that one end has open at once; more wait their turn, within their time. Half of what the peer allows: what
+was given up here is still open there until the peer has heard of it."""
 
 MAX_UNREAD_PIECES = 1024
 """Pieces of one streamed answer that may wait for their reader; one that falls further behind is ended."""
@@ -68,13 +74,24 @@ class Session:
         self._wire = Connection()
         self._answers: dict[int, asyncio.Queue[Piece | Reply | Failure]] = {}
         self._serving: dict[int, asyncio.Task[None]] = {}
+        self._streaming: set[int] = set()
+        self._turns = asyncio.Semaphore(MAX_ASKED)
         self._writing = asyncio.Lock()
         self._over = False
+        self.heard = -math.inf
+        """When the peer last sent anything, by the loop's clock."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the conversation has ended: nothing more is sent, and calls end as Unavailable at once."""
+        return self._over
 
     async def run(self) -> None:
         """Read until the peer ends the conversation, breaks the protocol or is lost; then end all that was open."""
+        clock = asyncio.get_running_loop()
         try:
             while data := await self._stream.read():
+                self.heard = clock.time()
                 for message in self._wire.receive(data):
                     await self._take(message)
         except RemoteProtocolError as error:
@@ -87,8 +104,17 @@ class Session:
                 task.cancel()
             for request, answers in self._answers.items():
                 _put_over(answers, _lost(request, f"lost the connection to {self._peer}"))
-            await asyncio.gather(*self._serving.values(), return_exceptions=True)
-            await self._stream.close()
+            try:
+                await asyncio.gather(*self._serving.values(), return_exceptions=True)
+            finally:
+                await self._stream.close()
+
+    def answering(self) -> set[asyncio.Task[None]]:
+        """Return the requests of the peer that wait for their answer, but for those that are answered piece by piece.
+
+        Each is done once its answer is with the stream.
+        """
+        return {task for request, task in self._serving.items() if request not in self._streaming}
 
     async def call(
         self,
@@ -108,7 +134,7 @@ class Session:
                         return answer.result
         except TimeoutError as error:
             raise Unavailable(
-                f"{self._peer} did not answer {method} within {timeout:g} s",
+                f"{self._peer} did not answer {method} within {round(timeout, 1):g} s",
                 hint="Look whether it is overloaded, then try again.",
             ) from error
         raise AssertionError("an exchange ends with a reply or raises")
@@ -121,23 +147,24 @@ class Session:
                     yield answer.value
 
     async def _exchange(self, method: str, params: dict[str, Json]) -> AsyncGenerator[Piece | Reply, None]:
-        if self._over:
-            raise Unavailable(f"lost the connection to {self._peer}")
-        request, data = self._wire.request(method, params)
-        answers = self._answers[request] = asyncio.Queue(MAX_UNREAD_PIECES)
-        try:
-            await self._send(data)
-            while True:
-                answer = await answers.get()
-                if isinstance(answer, Failure):
-                    raise from_wire(answer)
-                yield answer
-                if isinstance(answer, Reply):
-                    return
-        finally:
-            self._answers.pop(request, None)
-            if not self._over and (farewell := self._wire.cancel(request)):
-                await self._send(farewell)
+        async with self._turns:
+            if self._over:
+                raise Unavailable(f"lost the connection to {self._peer}")
+            request, data = self._wire.request(method, params)
+            answers = self._answers[request] = asyncio.Queue(MAX_UNREAD_PIECES)
+            try:
+                await self._send(data)
+                while True:
+                    answer = await answers.get()
+                    if isinstance(answer, Failure):
+                        raise from_wire(answer)
+                    yield answer
+                    if isinstance(answer, Reply):
+                        return
+            finally:
+                self._answers.pop(request, None)
+                if not self._over and (farewell := self._wire.cancel(request)):
+                    await self._send(farewell)
 
     async def _send(self, data: bytes) -> None:
         async with self._writing:
@@ -151,7 +178,7 @@ class Session:
             case Request():
                 task = asyncio.create_task(self._answer(message))
                 self._serving[message.id] = task
-                task.add_done_callback(lambda _: self._serving.pop(message.id, None))
+                task.add_done_callback(lambda _: self._served(message.id))
             case Cancel(request):
                 if task_or_none := self._serving.get(request):
                     task_or_none.cancel()
@@ -161,8 +188,13 @@ class Session:
                         message = _lost(message.id, f"fell {MAX_UNREAD_PIECES} messages behind {self._peer}")
                     _put_over(answers, message)
 
+    def _served(self, request: int) -> None:
+        self._serving.pop(request, None)
+        self._streaming.discard(request)
+
     async def _answer(self, request: Request) -> None:
         async def emit(value: Json) -> None:
+            self._streaming.add(request.id)
             await self._send(self._wire.piece(request.id, value))
 
         try:

@@ -15,9 +15,11 @@ class EventType(StrEnum):
     USER_LOCKED = "user.locked"
     USER_INVITED = "user.invited"
     USER_DELETED = "user.deleted"
+    USER_RESET = "user.reset"
     CERTIFICATE_ISSUED = "cert.issued"
     MEMBER_JOINED = "member.joined"
     JOIN_REFUSED = "member.refused"
+    ADMIN_SIGNED = "admin.signed"
     TOKEN_CREATED = "token.created"  # noqa: S105 - the name of an event
     TOKEN_DELETED = "token.deleted"  # noqa: S105 - the name of an event
     RESOURCE_WRITTEN = "resource.written"

@@ -8,7 +8,7 @@ only its failures count, not what is under way.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -21,6 +21,7 @@ from runtime.core.keys import SECRETS
 
 MAX_FAILURES = 5
 LOCKED_FOR = timedelta(minutes=30)
+_PREFIX = f"{SECRETS}/attempts/"
 _TRIES = 50
 """Compare-and-swaps that may be lost in a row before the store counts as too busy."""
 
@@ -60,7 +61,7 @@ class Attempts:
             raise LockedOut(count.last + LOCKED_FOR)
 
     async def begin(self, subject: str) -> None:
-        """Count an attempt that is about to be judged; `fail` or `forgive` must follow.
+        """Count an attempt that is about to be judged; `fail`, `forgive` or `withdraw` must follow.
 
         Raises LockedOut, and Unavailable while as many are under way as could lock.
         """
@@ -84,14 +85,20 @@ class Attempts:
         )
         return changed.failed == MAX_FAILURES
 
+    async def withdraw(self, subject: str) -> None:
+        """End an attempt that nobody judged after all: it was neither right nor wrong."""
+        await self._change(subject, lambda count: count.model_copy(update={"pending": max(0, count.pending - 1)}))
+
     async def forgive(self, subject: str) -> None:
         """Forget the subject's failures: the attempt was right, or an administrator says so."""
         with suppress(NotFound):
             await self._backend.delete(_key(subject))
 
-    async def locked(self, subject: str) -> bool:
-        """Tell whether the next attempt would be refused."""
-        return (await self._count(subject)).failed >= MAX_FAILURES
+    async def locked(self, subjects: Iterable[str]) -> frozenset[str]:
+        """Return those of the subjects whose next attempt would be refused; one read, however many they are."""
+        items = (await self._backend.range(_PREFIX)).items
+        locked = {item.key for item in items if _Count.model_validate_json(item.value).failed >= MAX_FAILURES}
+        return frozenset(subject for subject in subjects if _key(subject) in locked)
 
     async def _count(self, subject: str) -> _Count:
         try:
@@ -119,4 +126,4 @@ class Attempts:
 
 def _key(subject: str) -> str:
     """Return the key of a subject. Hashed: it is what somebody typed, of any length and alphabet."""
-    return f"{SECRETS}/attempts/{hashlib.sha256(subject.encode(errors='surrogatepass')).hexdigest()}"
+    return f"{_PREFIX}{hashlib.sha256(subject.encode(errors='surrogatepass')).hexdigest()}"

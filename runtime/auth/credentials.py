@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runtime.auth.otp import OneTimePassword
 from runtime.backend.base import Backend
-from runtime.core.errors import AlreadyExists, CompareFailed, NotFound
+from runtime.core.errors import AlreadyExists, CompareFailed, InvalidKey, NotFound
 from runtime.core.keys import SECRETS
 
 _PREFIX = f"{SECRETS}/credentials/"
@@ -41,21 +41,21 @@ class CredentialStore:
         self._backend = backend
 
     async def get(self, user: str) -> Stored:
-        """Return the user's credentials, or a Stored of None."""
+        """Return the user's credentials, or a Stored of None: also for what can be nobody's name, however typed."""
         try:
             item = await self._backend.get(_PREFIX + user)
-        except NotFound:
+        except (NotFound, InvalidKey):
             return Stored(None, 0)
         return Stored(Credentials.model_validate_json(item.value), item.revision)
 
-    async def replace(self, user: str, old: Stored, new: Credentials) -> None:
+    async def replace(self, user: str, old: Stored, new: Credentials) -> Stored:
         """Write new credentials in place of those that were read. Raises CompareFailed when somebody was quicker."""
         value = new.model_dump_json().encode()
         if old.revision:
-            await self._backend.compare_and_swap(_PREFIX + user, value, revision=old.revision)
-            return
+            item = await self._backend.compare_and_swap(_PREFIX + user, value, revision=old.revision)
+            return Stored(new, item.revision)
         try:
-            await self._backend.create(_PREFIX + user, value)
+            return Stored(new, (await self._backend.create(_PREFIX + user, value)).revision)
         except AlreadyExists as error:
             raise CompareFailed(str(error)) from error
 

@@ -57,9 +57,10 @@ class Declared:
         try:
             return _document(await self._backend.create(key_of(resource), encode(resource)))
         except AlreadyExists:
-            what = f"{resource.kind.lower()} {resource.name}"
+            kind = resource.kind.lower()
             raise AlreadyExists(
-                f"{what} exists already", hint=f"Choose another name, or see the one there: tctl get {what}."
+                f"{kind} {resource.name} exists already",
+                hint=f"Choose another name, or see the one there: tctl get {kind}/{resource.name}",
             ) from None
 
     async def write(self, resource: Resource, *, revision: int, overwrite: bool) -> ResourceDocument:

@@ -24,6 +24,9 @@ Piece = TypeVar("Piece", bound=Message)
 EmitPiece = Callable[[Message], Awaitable[None]]
 Handler = Callable[[Caller, Params], Awaitable[Result]]
 StreamHandler = Callable[[Caller, Params, EmitPiece], Awaitable[Result]]
+MAX_NAME_SHOWN = 80
+"""Characters of an unknown method's name that the audit log takes."""
+
 OnRefused = Callable[[Caller, str], Awaitable[None]]
 """Told of each refused call: the caller and the method's name. Audits it."""
 
@@ -68,6 +71,7 @@ class Dispatcher:
         async def serve(name: str, params: dict[str, Json], emit: Emit) -> Json:
             method, handler = METHODS.get(name), self._handlers.get(name)
             if method is None or handler is None:
+                await self._on_refused(caller, name[:MAX_NAME_SHOWN])
                 raise NotFound(f"there is no method {name!r}", hint="Run the same version of teleport on both sides.")
             try:
                 authorise(caller, method)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import datetime
+
+from pydantic import TypeAdapter, ValidationError
 
 from runtime.api import messages as m
 from runtime.api import methods
@@ -15,7 +17,7 @@ from runtime.auth.attempts import Attempts
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared, known_kind
 from runtime.auth.dispatch import Dispatcher, EmitPiece
-from runtime.auth.invites import Invite, Invites
+from runtime.auth.invites import Invite, Invites, check_invite_ttl, no_such_invite
 from runtime.auth.issuing import Issuer
 from runtime.auth.membership import Members, public_keys
 from runtime.auth.otp import provisioning_uri
@@ -24,10 +26,15 @@ from runtime.auth.presence import PresenceStore
 from runtime.auth.tokens import JoinToken, JoinTokens
 from runtime.core.access import rights, user_role
 from runtime.core.callers import Caller, CallerKind
+from runtime.core.defaults import MIN_CERTIFICATE_TTL
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound
-from runtime.core.resources import Origin, User, load_documents
+from runtime.core.resources import Origin, Role, User, load_documents
+from runtime.core.resources.names import Labels
 from runtime.core.version import __version__
+from runtime.pki.claims import check_logins, check_ttl, check_user
 from runtime.pki.keys import parse_public_key
+
+_LABELS: TypeAdapter[Mapping[str, str]] = TypeAdapter(Labels)
 
 
 class Handlers:
@@ -37,7 +44,6 @@ class Handlers:
         self,
         *,
         now: Callable[[], datetime],
-        second_factor: m.SecondFactor,
         declared: Declared,
         people: People,
         credentials: CredentialStore,
@@ -51,7 +57,6 @@ class Handlers:
         auth_servers: Callable[[], Sequence[str]],
     ) -> None:
         self._now = now
-        self._second_factor = second_factor
         self._declared = declared
         self._people = people
         self._credentials = credentials
@@ -69,7 +74,8 @@ class Handlers:
         dispatcher.on(methods.PING, self.ping)
         dispatcher.on(methods.AUTHORITIES, self.authorities)
         dispatcher.on(methods.JOIN, self._members.join)
-        dispatcher.on(methods.RENEW, self._members.renew)
+        dispatcher.on(methods.RENEW, self.renew)
+        dispatcher.on(methods.ADMINS_SIGN, self._members.sign_admin)
         dispatcher.on(methods.HEARTBEAT, self.heartbeat)
         dispatcher.on(methods.LEAVE, self.leave)
         dispatcher.on(methods.PRESENCE, self.list_presence)
@@ -94,7 +100,10 @@ class Handlers:
     async def ping(self, caller: Caller, params: m.Nothing) -> m.Pong:
         """Say who answers, and what the time is here."""
         return m.Pong(
-            cluster=self._issuer.cluster, version=__version__, time=self._now(), second_factor=self._second_factor
+            cluster=self._issuer.cluster,
+            version=__version__,
+            time=self._now(),
+            second_factor=self._people.second_factor,
         )
 
     async def authorities(self, caller: Caller, params: m.Nothing) -> m.Authorities:
@@ -103,11 +112,32 @@ class Handlers:
 
     # --- membership ----------------------------------------------------------------------------------------------
 
+    async def renew(self, caller: Caller, params: m.RenewRequest) -> m.Membership:
+        """Return new certificates for the identity that was proved. Raises AccessDenied, InvalidInput."""
+        with self._audited(caller, methods.RENEW.name):
+            return await self._members.renew(caller, params)
+
     async def heartbeat(self, caller: Caller, params: m.Heartbeat) -> m.HeartbeatReply:
-        """Remember a member, and tell it where auth servers are."""
-        labels = await self._members.imposed_labels(caller)
-        await self._presence.heartbeat(caller, params.presence, params.ttl, labels)
+        """Remember a member, and tell it where auth servers are. Raises AccessDenied, InvalidInput."""
+        with self._audited(caller, methods.HEARTBEAT.name):
+            labels = await self._members.imposed_labels(caller, params.presence.name)
+            await self._presence.heartbeat(caller, params.presence, params.ttl, labels)
         return m.HeartbeatReply(auth_servers=tuple(self._auth_servers()))
+
+    @contextmanager
+    def _audited(self, caller: Caller, method: str) -> Iterator[None]:
+        """Audit that a member who may call the method asked for what it may not have."""
+        try:
+            yield
+        except AccessDenied as error:
+            self._audit.emit(
+                EventType.CALL_REFUSED,
+                method=method,
+                caller=f"{caller.kind} {caller.name}",
+                error=str(error),
+                **{"addr.remote": caller.address},
+            )
+            raise
 
     async def leave(self, caller: Caller, params: m.Nothing) -> m.Nothing:
         """Forget a member that stops."""
@@ -122,7 +152,10 @@ class Handlers:
 
     async def log_in(self, caller: Caller, params: m.LoginRequest) -> m.LoginReply:
         """Judge a login and issue a certificate. Raises AccessDenied, InvalidInput."""
-        parse_public_key(params.public_key)  # a key that is not accepted must not use up a one-time password
+        # What cannot be certified must not use up a one-time password.
+        parse_public_key(params.public_key)
+        if params.ttl is not None and params.ttl < MIN_CERTIFICATE_TTL:
+            check_ttl(params.ttl)
         password, code = params.password.get_secret_value(), params.otp.get_secret_value()
         await self._people.log_in(params.user, password, code, params.address)
         try:
@@ -142,52 +175,72 @@ class Handlers:
     async def show_signup(self, caller: Caller, params: m.SignupQuery) -> m.SignupForm:
         """Return what the page of a sign-up link shows. Raises AccessDenied."""
         invite = await self._people.show_invite(params.token.get_secret_value(), params.address)
+        await self._invited(invite.user)
         uri = provisioning_uri(invite.otp, user=invite.user, issuer=f"Teleport {self._issuer.cluster}")
         return m.SignupForm(
             user=invite.user,
-            second_factor=self._second_factor,
-            otp_uri="" if self._second_factor == "off" else uri,
+            second_factor=self._people.second_factor,
+            otp_uri="" if self._people.second_factor == "off" else uri,
             expires=invite.expires,
         )
 
     async def complete_signup(self, caller: Caller, params: m.SignupRequest) -> m.Signup:
         """Set password and one-time password of an invited person. Raises AccessDenied, InvalidInput."""
         token, password = params.token.get_secret_value(), params.password.get_secret_value()
+        await self._invited((await self._people.show_invite(token, params.address)).user)
         user = await self._people.sign_up(token, password, params.otp.get_secret_value(), params.address)
         return m.Signup(user=user)
 
+    async def _invited(self, user: str) -> None:
+        """Refuse to sign up who was deleted since the invite. Raises AccessDenied."""
+        try:
+            await self._declared.get(User, user)
+        except NotFound:
+            raise no_such_invite() from None
+
     async def create_user(self, caller: Caller, params: m.UserRequest) -> m.Invite:
         """Declare a user and invite it. Raises AlreadyExists, InvalidInput."""
+        check_invite_ttl(params.ttl)
+        check_user(params.name)
         logins = params.logins or (params.name,)
+        try:
+            check_logins(logins)
+        except InvalidInput as error:
+            hint = "" if params.logins else f"Say as whom it logs in: tctl users add {params.name} LOGINS"
+            raise InvalidInput(str(error), hint=error.hint or hint) from error
         user = _model(
             f"tctl users add {params.name}",
             {"kind": "User", "metadata": {"name": params.name}, "spec": {"logins": list(logins)}},
         )
         await self._declared.create(user.with_origin(Origin.TCTL))
+        await self._forget_user(user.name)  # what an earlier user of that name may have left
         self._audit.emit(EventType.RESOURCE_WRITTEN, kind="User", name=user.name, by=str(caller))
         return await self._invite(user.name, params, caller)
 
     async def reset_user(self, caller: Caller, params: m.Name) -> m.Invite:
         """Take a user's password and second factor away and invite it anew. Raises NotFound."""
         user = await self._declared.get(User, params.name)
-        await self._credentials.delete(user.name)
-        await self._attempts.forgive(f"user/{user.name}")
+        # Invites first: with one, credentials could come back at once.
+        await self._forget_user(user.name)
+        self._audit.emit(EventType.USER_RESET, user=user.name, by=str(caller))
         return await self._invite(user.name, m.UserRequest(name=user.name), caller)
 
     async def list_users(self, caller: Caller, params: m.Nothing) -> m.UserList:
-        """List all users, with whether they can log in."""
-        with_credentials = await self._credentials.users()
+        """List all users, with whether they can log in: anybody can lock a name, so only who signed up is locked."""
+        active = await self._credentials.users()
+        locked = await self._attempts.locked(f"user/{name}" for name in active)
+        roles = await self._declared.roles()
         entries = []
         for user in await self._declared.all(User):
             own = user_role(user)
-            status = "active" if user.name in with_credentials else "invited"
-            if await self._attempts.locked(f"user/{user.name}"):
+            status = "active" if user.name in active else "invited"
+            if f"user/{user.name}" in locked:
                 status = "locked"
             entries.append(
                 m.UserEntry.model_validate(
                     {
                         "name": user.name,
-                        "logins": user.spec.logins,
+                        "logins": _logins(user, roles),
                         "roles": (*((own.name,) if own else ()), *user.spec.roles),
                         "origin": user.metadata.origin or "",
                         "status": status,
@@ -204,8 +257,8 @@ class Handlers:
         return m.Nothing()
 
     async def _forget_user(self, name: str) -> None:
-        await self._credentials.delete(name)
         await self._invites.revoke_of(name)
+        await self._credentials.delete(name)
         await self._attempts.forgive(f"user/{name}")
 
     async def _invite(self, name: str, params: m.UserRequest, caller: Caller) -> m.Invite:
@@ -222,6 +275,7 @@ class Handlers:
 
     async def create_token(self, caller: Caller, params: m.TokenRequest) -> m.TokenCreated:
         """Make a join token. Raises InvalidInput, AlreadyExists."""
+        _check_labels(params.labels)
         token = await self._tokens.create(
             params.roles,
             params.ttl,
@@ -296,6 +350,24 @@ def _model(source: str, data: dict[str, object]) -> User:
     if not isinstance(resource, User):
         raise InvalidInput(f"{source}: not a user")
     return resource
+
+
+def _check_labels(labels: dict[str, str]) -> None:
+    """Refuse what a document could not name as a node's labels. Raises InvalidInput."""
+    try:
+        _LABELS.validate_python(labels)
+    except ValidationError as error:
+        raise InvalidInput(f"the labels of a token: {error.errors()[0]['msg']}") from None
+
+
+def _logins(user: User, roles: Mapping[str, Role]) -> tuple[str, ...]:
+    """Return what the user may log in to nodes as: its own logins in their order, then those of its roles."""
+    try:
+        allowed = rights(user, roles).logins
+    except AccessDenied:  # no login is left, or a role is missing: nothing would be issued
+        return ()
+    own = tuple(login for login in user.spec.logins if login in allowed)
+    return (*own, *(login for login in allowed if login not in own))
 
 
 def _web_address(presence: m.Presence) -> str:

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from runtime.auth.otp import OneTimePassword, new_seed
 from runtime.backend.base import Backend
 from runtime.core.clock import Clock
-from runtime.core.errors import AccessDenied, NotFound
+from runtime.core.defaults import MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL
+from runtime.core.durations import format_duration
+from runtime.core.errors import AccessDenied, InvalidInput, NotFound
 from runtime.core.keys import SECRETS
 
 _PREFIX = f"{SECRETS}/invite/"
@@ -22,6 +24,15 @@ _PREFIX = f"{SECRETS}/invite/"
 def new_token() -> str:
     """Return a new random token: 128 bits as 32 hexadecimal digits, as the manual's tokens look."""
     return secrets.token_hex(16)
+
+
+def check_invite_ttl(ttl: timedelta) -> None:
+    """Refuse a lifetime that a User document could not give its invite either."""
+    if not MIN_CERTIFICATE_TTL <= ttl <= MAX_CERTIFICATE_TTL:
+        raise InvalidInput(
+            f"an invite cannot hold for {format_duration(max(timedelta(), ttl))}",
+            hint=f"Choose from {format_duration(MIN_CERTIFICATE_TTL)} to {format_duration(MAX_CERTIFICATE_TTL)}.",
+        )
 
 
 def token_id(token: str) -> str:
@@ -51,6 +62,14 @@ class Invite(BaseModel):
     __str__ = __repr__
 
 
+def no_such_invite() -> AccessDenied:
+    """Return the error of a link that is not good, in the same words whatever it was."""
+    return AccessDenied(
+        "this sign-up link has expired, was used, or never was",
+        hint="Ask an administrator for a new one: tctl users reset NAME.",
+    )
+
+
 class Invites:
     """Mints, finds and revokes invites. A user has at most one: a new one replaces the old."""
 
@@ -60,7 +79,8 @@ class Invites:
         self._new_token = token
 
     async def mint(self, user: str, ttl: timedelta) -> Invite:
-        """Return a new invite for the user; older ones of the same user no longer work."""
+        """Return a new invite for the user; older ones of the same user no longer work. Raises InvalidInput."""
+        check_invite_ttl(ttl)
         await self.revoke_of(user)
         expires = self._clock.now() + ttl
         invite = Invite(token=self._new_token(), user=user, otp=OneTimePassword(seed=new_seed()), expires=expires)
@@ -72,10 +92,7 @@ class Invites:
         try:
             item = await self._backend.get(_PREFIX + token_id(token))
         except NotFound:
-            raise AccessDenied(
-                "this sign-up link has expired, was used, or never was",
-                hint="Ask an administrator for a new one: tctl users reset NAME.",
-            ) from None
+            raise no_such_invite() from None
         return Invite.model_validate_json(item.value)
 
     async def open(self) -> list[Invite]:

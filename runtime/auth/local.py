@@ -50,12 +50,12 @@ class LocalCallers:
         self._dispatcher = dispatcher
         self._sessions: set[asyncio.Task[None]] = set()
 
-    def client(self, kind: CallerKind, name: Callable[[], str]) -> AuthClient:
-        """Return a client that calls as that kind of caller; `name` is asked for at each new conversation."""
+    def client(self, who: Callable[[], tuple[CallerKind, str]]) -> AuthClient:
+        """Return a client that calls as that kind and name of caller, asked for at each new conversation."""
 
         async def dial(_: str) -> Pipe:
             ours, theirs = Pipe.pair()
-            caller = Caller(kind, name(), ADDRESS)
+            caller = Caller(*who(), ADDRESS)
             session = Session(theirs, self._dispatcher.serve(caller), peer=str(caller))
             task = asyncio.create_task(session.run())
             self._sessions.add(task)

@@ -8,6 +8,8 @@ from typing import Literal
 
 import pyotp
 from pydantic import BaseModel, ConfigDict
+from pyotp.hotp import HOTP
+from pyotp.totp import TOTP
 
 STEP_SECONDS = 30
 DIGITS = 6
@@ -42,8 +44,8 @@ def new_seed() -> str:
 def provisioning_uri(otp: OneTimePassword, *, user: str, issuer: str) -> str:
     """Return the otpauth:// URI that the sign-up page shows as a QR code (Google Authenticator's Key URI Format)."""
     if otp.type == "hotp":
-        return pyotp.HOTP(otp.seed).provisioning_uri(name=user, issuer_name=issuer, initial_count=otp.counter + 1)
-    return pyotp.TOTP(otp.seed).provisioning_uri(name=user, issuer_name=issuer)
+        return HOTP(otp.seed).provisioning_uri(name=user, issuer_name=issuer, initial_count=otp.counter + 1)
+    return TOTP(otp.seed).provisioning_uri(name=user, issuer_name=issuer)
 
 
 def accept(otp: OneTimePassword, code: str, now: datetime) -> int | None:
@@ -51,7 +53,7 @@ def accept(otp: OneTimePassword, code: str, now: datetime) -> int | None:
 
     The caller stores it (by compare-and-swap) before anything is issued: each counter is accepted once.
     """
-    generator = pyotp.HOTP(otp.seed, digits=DIGITS)
+    generator = HOTP(otp.seed, digits=DIGITS)
     typed = "".join(code.split()).encode(errors="replace")  # apps show "123 456"
     accepted = None
     for counter in _window(otp, now):

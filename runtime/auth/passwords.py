@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,8 @@ class Passwords:
         self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=memory_kib, parallelism=LANES, type=Type.ID)
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="password")
         self._waiting = 0
-        self._nobodys = self._hasher.hash("")  # what the password of an unknown user is verified against
+        # What the password of an unknown user is verified against: no password is its own.
+        self._nobodys = self._hasher.hash(secrets.token_bytes(16))
 
     async def hash(self, password: str) -> str:
         """Return the hash to store, in PHC string format. Raises InvalidInput, or Unavailable when too many wait."""
@@ -57,7 +59,7 @@ class Passwords:
             self._hasher.verify(stored or self._nobodys, _normal(password[: MAX_LENGTH + 1]))
         except (VerificationError, InvalidHashError):
             return False
-        return stored is not None
+        return bool(stored)
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= WORKERS + MAX_WAITING:

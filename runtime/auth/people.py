@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from runtime.api.messages import SecondFactor
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.auth.attempts import Attempts, LockedOut
 from runtime.auth.credentials import Credentials, CredentialStore, Stored
-from runtime.auth.invites import Invite, Invites
+from runtime.auth.invites import Invite, Invites, no_such_invite
 from runtime.auth.otp import OneTimePassword, accept, new_seed
 from runtime.auth.passwords import Passwords, check_password
 from runtime.core.clock import Clock
-from runtime.core.errors import AccessDenied, CompareFailed, InvalidInput
+from runtime.core.errors import AccessDenied, CompareFailed, InvalidInput, NotFound, TeleportError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ class People:
         audit: Audit,
     ) -> None:
         self._clock = clock
-        self._second_factor = second_factor
+        self.second_factor: SecondFactor = second_factor
+        """What a login asks for beside the password; may change while auth runs."""
         self._passwords = passwords
         self._credentials = credentials
         self._invites = invites
@@ -56,13 +58,13 @@ class People:
         """Complete an invite and return its user's name.
 
         The write of the credentials is what uses the invite up: a sign-up that is interrupted before has changed
-        nothing, one that is interrupted after is complete. Raises AccessDenied, InvalidInput for a password or code to
-        be typed again.
+        nothing, one that is interrupted after is complete. One whose invite is revoked meanwhile is taken back.
+        Raises AccessDenied, InvalidInput for a password or code to be typed again.
         """
         invite = await self.show_invite(token, address)
         check_password(password)
         otp = None
-        if self._second_factor != "off":
+        if self.second_factor != "off":
             counter = accept(invite.otp, code, self._clock.now())
             if counter is None:
                 await self._failed(invite.user, address, "wrong one-time password at sign-up")
@@ -72,9 +74,18 @@ class People:
         old = await self._credentials.get(invite.user)
         _check_unused(invite, old)
         try:
-            await self._credentials.replace(invite.user, old, Credentials(password=hashed, otp=otp, invite=invite.id))
+            new = await self._credentials.replace(
+                invite.user, old, Credentials(password=hashed, otp=otp, invite=invite.id)
+            )
         except CompareFailed:
             raise _used() from None
+        try:
+            await self._invites.revoke(token)
+        except (NotFound, CompareFailed):
+            with suppress(CompareFailed):
+                await self._credentials.delete(invite.user, revision=new.revision)
+            await self._failed(invite.user, address, "the invite was revoked during sign-up")
+            raise no_such_invite() from None
         await self._invites.revoke_of(invite.user)
         await self._attempts.forgive(_user(invite.user))
         self._audit.emit(EventType.USER_SIGNUP, user=invite.user, **{"addr.remote": address})
@@ -92,8 +103,14 @@ class People:
         except LockedOut as error:
             await self._failed(user, address, str(error))
             raise
-        stored = await self._credentials.get(user)
-        if not await self._is(stored, user, password, code):
+        try:
+            right = await self._is(await self._credentials.get(user), user, password, code)
+        except BaseException:
+            # Nobody judged it: too many people log in at once, the backend is away, or we stop.
+            with suppress(TeleportError):
+                await self._attempts.withdraw(_user(user))
+            raise
+        if not right:
             await self._failed(user, address, "access denied", subjects=(_user(user), _source(address)))
             raise AccessDenied("wrong user name, password or one-time password", hint=WRONG_OTP_HINT)
         await self._attempts.forgive(_user(user))
@@ -103,7 +120,7 @@ class People:
     async def _is(self, stored: Stored, user: str, password: str, code: str) -> bool:
         known = stored.credentials
         right = await self._passwords.verify(known.password if known else None, password)
-        if self._second_factor == "off":
+        if self.second_factor == "off":
             return right
         # Every path tries the code, so that the time of an answer does not tell which half was wrong.
         counter = accept((known.otp if known else None) or self._nobodys_otp, code, self._clock.now())

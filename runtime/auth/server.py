@@ -7,6 +7,7 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.auth.attempts import Attempts
 from runtime.auth.authorities import LocalAuthorities, ensure_authorities
+from runtime.auth.configuration import Configuration
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared
 from runtime.auth.dispatch import Dispatcher
@@ -25,6 +27,7 @@ from runtime.auth.handlers import Handlers
 from runtime.auth.invites import Invites
 from runtime.auth.issuing import Issuer
 from runtime.auth.janitor import Janitor
+from runtime.auth.local import LocalCallers
 from runtime.auth.membership import Members
 from runtime.auth.passwords import Passwords
 from runtime.auth.people import People
@@ -42,6 +45,9 @@ from runtime.transport.server import Handler, Listener, listen
 from runtime.transport.subsystem import SubsystemSession, SubsystemStream
 
 logger = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 2.0
+"""How long a peer may take to read the end of a conversation when the service stops, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +111,18 @@ class AuthService:
         self.issuer = Issuer(authorities, clock, audit)
         presence = PresenceStore(backend, clock)
         tokens = JoinTokens(backend, clock, options.static_tokens)
-        self.members = Members(
-            backend=backend, issuer=self.issuer, tokens=tokens, presence=presence, audit=audit, now=clock.now
-        )
         credentials, invites, attempts = CredentialStore(backend), Invites(backend, clock), Attempts(backend, clock)
-        people = People(
+        self.members = Members(
+            backend=backend,
+            issuer=self.issuer,
+            tokens=tokens,
+            presence=presence,
+            attempts=attempts,
+            audit=audit,
+            now=clock.now,
+        )
+        self._tokens = tokens
+        self._people = people = People(
             clock=clock,
             second_factor=options.second_factor,
             passwords=self._passwords,
@@ -124,7 +137,6 @@ class AuthService:
         self._dispatcher = Dispatcher(self._refused)
         Handlers(
             now=clock.now,
-            second_factor=options.second_factor,
             declared=declared,
             people=people,
             credentials=credentials,
@@ -138,7 +150,15 @@ class AuthService:
             auth_servers=auth_servers,
         ).register(self._dispatcher)
         self._gate = Gate(lambda: authorities.trust, clock.now)
+        self.local = LocalCallers(self._dispatcher)
+        """The way in for what runs in this process."""
         self._listener: Listener[Caller] | None = None
+        self._sessions: set[Session] = set()
+
+    def configure(self, configuration: Configuration) -> None:
+        """Let this configuration hold from now on."""
+        self._people.second_factor = configuration.second_factor
+        self._tokens.static = configuration.static_tokens
 
     async def start(self, *, host_key: bytes, host_certificate: bytes) -> tuple[str, int]:
         """Listen, and return the address and port that was bound. Raises Unavailable when it cannot be had."""
@@ -161,19 +181,25 @@ class AuthService:
         if self._listener is not None:
             await self._listener.update(host_key=host_key, host_certificate=host_certificate)
 
-    async def stop(self) -> None:
-        """Stop listening, end what is open, and end the worker threads."""
+    async def stop(self, *, grace: float = 0) -> None:
+        """Stop listening, answer what was asked within `grace` seconds, end what is open and the worker threads."""
         if self._listener is not None:
             self._listener.close()
+            if grace and (answering := {task for session in self._sessions for task in session.answering()}):
+                await asyncio.wait(answering, timeout=grace)
+            self._listener.end()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._listener.wait_closed(), FAREWELL_SECONDS)
             self._listener.abort()
             await self._listener.wait_closed()
+        await self.local.close()
         if self._cleaning is not None:
             self._cleaning.cancel()
             await asyncio.wait([self._cleaning])
         self._passwords.close()
 
     def _connected(self, proved: Proved[Caller], _: object) -> Handler:
-        return _Api(proved.identity, self._dispatcher)
+        return _Api(proved.identity, self._dispatcher, self._sessions)
 
     async def _refused(self, caller: Caller, method: str) -> None:
         self._audit.emit(
@@ -187,13 +213,19 @@ class AuthService:
 class _Api(Handler):
     """One connection to auth: the API's subsystem and nothing else."""
 
-    def __init__(self, caller: Caller, dispatcher: Dispatcher) -> None:
+    def __init__(self, caller: Caller, dispatcher: Dispatcher, sessions: set[Session]) -> None:
         self._caller = caller
         self._dispatcher = dispatcher
+        self._sessions = sessions
 
     def session_requested(self) -> Any:
         """Offer the subsystem."""
         return SubsystemSession(SUBSYSTEM, self._serve)
 
     async def _serve(self, stream: SubsystemStream) -> None:
-        await Session(stream, self._dispatcher.serve(self._caller), peer=str(self._caller)).run()
+        session = Session(stream, self._dispatcher.serve(self._caller), peer=str(self._caller))
+        self._sessions.add(session)
+        try:
+            await session.run()
+        finally:
+            self._sessions.discard(session)

@@ -53,7 +53,8 @@ class JoinTokens:
     ) -> None:
         self._backend = backend
         self._clock = clock
-        self._static = tuple(static)
+        self.static = tuple(static)
+        """Those of the configuration; they may change while auth runs."""
         self._new_token = token
 
     async def create(
@@ -68,7 +69,7 @@ class JoinTokens:
         """Return a new token, with a random value unless one is given. Raises InvalidInput, AlreadyExists."""
         if not MIN_CERTIFICATE_TTL <= ttl <= MAX_CERTIFICATE_TTL:
             raise InvalidInput(
-                f"a token cannot live for {ttl}",
+                f"a token cannot live for {format_duration(max(timedelta(), ttl))}",
                 hint=f"Choose from {format_duration(MIN_CERTIFICATE_TTL)} to {format_duration(MAX_CERTIFICATE_TTL)}.",
             )
         if value is not None and (len(value) < MIN_LENGTH or not value.isascii() or not value.isprintable()):
@@ -89,7 +90,7 @@ class JoinTokens:
         """Return all tokens that are good now: static ones, then by expiry."""
         items = (await self._backend.range(_PREFIX)).items
         dynamic = [JoinToken.model_validate_json(item.value) for item in items]
-        return [*self._static, *sorted(dynamic, key=lambda token: (str(token.expires), token.token))]
+        return [*self.static, *sorted(dynamic, key=lambda token: (str(token.expires), token.token))]
 
     async def revoke(self, value: str) -> None:
         """Delete a token. Raises InvalidInput for a static one, NotFound."""
@@ -135,7 +136,7 @@ class JoinTokens:
     def _find_static(self, value: str) -> JoinToken | None:
         """Return the static token of this value; the time does not tell how near a guess was."""
         guess, found = value.encode(errors="surrogatepass"), None
-        for token in self._static:
+        for token in self.static:
             if hmac.compare_digest(token.token.encode(), guess):
                 found = token
         return found

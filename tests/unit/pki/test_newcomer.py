@@ -31,7 +31,7 @@ def host_certificate(role: MemberRole, signer: Signer = HOST_CA) -> bytes:
 
 def test_a_newcomer_is_nobody() -> None:
     """A certificate signed by its own key is a newcomer's, and neither a user nor a member to anybody."""
-    certificate = self_signed(KEY, "nobody", NOW)
+    certificate = self_signed(KEY, "nobody")
     assert is_newcomer(certificate, "nobody")
     assert not is_newcomer(certificate, "root")
     for verify in (verify_user, verify_member):
@@ -41,9 +41,9 @@ def test_a_newcomer_is_nobody() -> None:
 
 def test_a_certificate_that_another_key_signed_is_no_newcomers() -> None:
     """Nobody can hand out certificates for nobody to others, and a changed one is noticed."""
-    signed = self_signed(KEY, "nobody", NOW)
+    signed = self_signed(KEY, "nobody")
     assert not is_newcomer(host_certificate(MemberRole.NODE), "nobody")
-    forged = self_signed(generate_key(), "nobody", NOW)
+    forged = self_signed(generate_key(), "nobody")
     assert is_newcomer(forged, "nobody")
     assert signed != forged
 

@@ -1,0 +1,161 @@
+"""An auth service in a thread of this process, with all that tctl on its machine finds; and tctl itself, called here.
+
+tctl starts its own event loop, so that a test which calls it is no coroutine, and the service has a thread to itself.
+Importing asyncssh for each of a hundred calls would take minutes; that tctl works as a process, few tests show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from runtime.audit.log import EventLog
+from runtime.auth.server import AuthOptions, AuthService, open_authorities
+from runtime.auth.tokens import JoinToken
+from runtime.backend.memory import MemoryBackend
+from runtime.cli import console
+from runtime.cli.tctl import tctl
+from runtime.core.callers import CallerKind
+from runtime.core.clock import SystemClock
+from runtime.pki.keys import generate_key
+from runtime.service.identity import DataDir, StoredIdentity, identities_of
+
+T = TypeVar("T")
+CLOCK = SystemClock()
+NODE_ID = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+STATIC = JoinToken(token="eoKoh0caiw6weoGupahgh6Wuo7jaTee2", roles=("proxy",), static=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a program ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class AuthThread:
+    """A running auth service of the cluster `main`, its data_dir, and teleport.yaml."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.config = folder / "teleport.yaml"
+        self.address = ""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="auth")
+
+    def start(self) -> None:
+        """Listen on a free port, and write the administrator's identity and the configuration."""
+        self._thread.start()
+        self.run(self._start())
+
+    def stop(self) -> None:
+        """End the service and its thread."""
+        self.run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(30)
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine where the service runs, and return its result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    def local(self, kind: CallerKind, name: str, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Call auth as a caller of a kind, over the connection that `work` is given."""
+
+        async def do() -> T:
+            client = self.service.local.client(lambda: (kind, name))
+            try:
+                return await work(client)
+            finally:
+                await client.close()
+
+        return self.run(do())
+
+    def identity(self, role: CallerKind) -> StoredIdentity:
+        """Return an identity that auth makes for a role beside it."""
+        key = generate_key()
+        membership = self.service.members.local(role, "localhost", (), key.public.line)
+        return identities_of(membership, key.to_openssh(), "main")[role]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return all that is in the audit log."""
+        lines = [line for file in sorted((self.folder / "log").iterdir()) for line in file.read_text().splitlines()]
+        return [json.loads(line) for line in lines]
+
+    def tctl(self, *arguments: str, stdin: str = "") -> Outcome:
+        """Run tctl with this cluster's configuration."""
+        return run("--config", str(self.config), *arguments, stdin=stdin)
+
+    async def _start(self) -> None:
+        self.backend = MemoryBackend(clock=CLOCK)
+        self.log = EventLog(self.folder / "log", CLOCK)
+        options = AuthOptions(address="127.0.0.1", port=0, cluster_name="main", static_tokens=(STATIC,))
+        authorities = await open_authorities(self.backend, options, CLOCK)
+        self.service = AuthService(
+            options,
+            backend=self.backend,
+            authorities=authorities,
+            clock=CLOCK,
+            audit=self.log,
+            auth_servers=lambda: (self.address,),
+        )
+        own = self.identity(CallerKind.AUTH)
+        host, port = await self.service.start(
+            host_key=own.key.get_secret_value().encode(), host_certificate=own.host_certificate.encode()
+        )
+        self.address = f"{host}:{port}"
+        data_dir = DataDir(self.data_dir)
+        data_dir.open()
+        data_dir.keep(self.identity(CallerKind.ADMIN))
+        self.config.write_text(
+            json.dumps(
+                {"teleport": {"data_dir": str(self.data_dir)}, "auth_service": {"listen_addr": self.address}}, indent=1
+            )
+        )
+
+    async def _stop(self) -> None:
+        await self.service.stop()
+        await self.service.local.close()
+        await self.backend.close()
+        self.log.close()
+
+
+@contextmanager
+def auth_thread(folder: Path) -> Iterator[AuthThread]:
+    """Run an auth service."""
+    auth = AuthThread(folder)
+    auth.start()
+    try:
+        yield auth
+    finally:
+        auth.stop()
+
+
+def run(*arguments: str, stdin: str = "") -> Outcome:
+    """Run tctl in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as end:
+            console.run(tctl, arguments)
+    assert isinstance(end.value.code, int)
+    return Outcome(end.value.code, out.getvalue(), err.getvalue())
+
+
+def now() -> datetime:
+    """Return the time by the service's clock."""
+    return datetime.now(UTC)
