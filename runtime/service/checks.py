@@ -6,6 +6,7 @@ Each check is small, pure and named for what it looks for.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from itertools import combinations
 
 from runtime.core.yaml_marks import Path, show_path
@@ -34,7 +35,12 @@ def contradictions(settings: Settings, flags: Flags) -> list[Finding]:
 
 def warnings(settings: Settings) -> list[Finding]:
     """Return what will run but deserves a word to whoever starts it."""
-    return [*_old_storage_name(settings), *_insecure_etcd(settings), *_weak_tokens(settings)]
+    return [
+        *_old_storage_name(settings),
+        *_insecure_etcd(settings),
+        *_weak_tokens(settings),
+        *_public_diagnostics(settings),
+    ]
 
 
 def _nothing_to_run(settings: Settings) -> Iterator[Finding]:
@@ -80,6 +86,8 @@ def _listeners(settings: Settings) -> list[tuple[Path, Address]]:
             (("proxy_service", "tunnel_listen_addr"), proxy.tunnel_listen_addr),
             (("proxy_service", "web_listen_addr"), proxy.web_listen_addr),
         ]
+    if settings.teleport.diag_addr:
+        listeners += [(("teleport", "diag_addr"), settings.teleport.diag_addr)]
     return listeners
 
 
@@ -93,6 +101,19 @@ def _insecure_etcd(settings: Settings) -> Iterator[Finding]:
     storage = settings.teleport.storage
     if isinstance(storage, EtcdStorage) and storage.insecure:
         yield ("teleport", "storage", "insecure"), "etcd's certificate is not checked: whoever answers is believed"
+
+
+def _public_diagnostics(settings: Settings) -> Iterator[Finding]:
+    address = settings.teleport.diag_addr
+    if address is not None and address.host != "localhost" and not _is_loopback(address.host):
+        yield ("teleport", "diag_addr"), "it is no loopback address: whoever reaches it may read it"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _weak_tokens(settings: Settings) -> Iterator[Finding]:

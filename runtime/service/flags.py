@@ -34,6 +34,7 @@ class Flags:
     ca_pin: str | None = None
     nodename: str | None = None
     labels: Labels | None = None
+    diag_addr: Address | None = None
     config: str | None = None
 
 
@@ -51,6 +52,7 @@ def parse_flags(
     ca_pin: str | None = None,
     nodename: str | None = None,
     labels: str | None = None,
+    diag_addr: str | None = None,
     config: str | None = None,
 ) -> Flags:
     """Return the flags from their texts; None is a flag that was not given.
@@ -76,6 +78,7 @@ def parse_flags(
         ca_pin=read("--ca-pin", ca_pin, values.parse_ca_pin),
         nodename=read("--nodename", nodename, values.parse_name),
         labels=read("--labels", labels, parse_labels),
+        diag_addr=read("--diag-addr", diag_addr, partial(values.parse_address, default_port=defaults.DIAG_PORT)),
         config=read("--config", config, values.parse_text),
     )
     if mistakes:
@@ -111,6 +114,7 @@ def with_flags(settings: Settings, flags: Flags) -> Settings:
         auth_token=flags.token,
         ca_pin=flags.ca_pin,
         auth_servers=(flags.auth_server,) if flags.auth_server else None,
+        diag_addr=flags.diag_addr,
     )
     if flags.labels is not None:
         ssh = _changed(ssh, labels=flags.labels.static, commands=flags.labels.commands)

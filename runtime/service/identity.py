@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Set
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, V
 from runtime.api.dial import Identity
 from runtime.api.messages import AuthorityKeys, Membership
 from runtime.core.callers import CallerKind
-from runtime.core.errors import CorruptState, InvalidSettings, NotFound
+from runtime.core.errors import CorruptState, InvalidSettings, NotFound, Unavailable
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki.certificate import read_certificate
 from runtime.pki.keys import parse_public_key
@@ -47,6 +48,14 @@ class StoredIdentity(BaseModel):
         """How long its certificate is valid in all."""
         certificate = read_certificate(self.member_certificate.encode())
         return timedelta(seconds=certificate.valid_before - certificate.valid_after)
+
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether it should be renewed: less than a third of its life is left."""
+        return self.expires - now < self.life / 3
+
+    def serves(self, names: Set[str]) -> bool:
+        """Tell whether its host certificate is good for all these names and addresses."""
+        return {name.lower() for name in names} <= set(read_certificate(self.host_certificate.encode()).principals)
 
     @property
     def client(self) -> Identity:
@@ -104,12 +113,14 @@ class DataDir:
             ) from error
 
     def identity(self, role: CallerKind) -> StoredIdentity:
-        """Return the identity of a role. Raises NotFound, CorruptState when the file cannot be used."""
+        """Return the identity of a role. Raises NotFound, CorruptState when the file cannot be used, Unavailable."""
         path = self._identity_path(role)
         try:
             return read_identity(path)
         except FileNotFoundError:
             raise NotFound(f"there is no identity of role {role} in {self.path}") from None
+        except OSError as error:
+            raise _unusable(path, "read", error) from error
 
     def keep(self, identity: StoredIdentity) -> None:
         """Replace the identity of its role."""
@@ -120,18 +131,32 @@ class DataDir:
         self._identity_path(role).unlink(missing_ok=True)
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file, None if there is none."""
+        """Return the content of a file, None if there is none. Raises Unavailable."""
         try:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _unusable(self.path / name, "read", error) from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace a file as a whole: after a crash it is the old or the new one, never half of it."""
-        write_private(self.path / name, content)
+        """Replace a file as a whole: after a crash it is the old or the new one, never half of it.
+
+        Raises Unavailable when the disk does not take it.
+        """
+        try:
+            write_private(self.path / name, content)
+        except OSError as error:
+            raise _unusable(self.path / name, "written", error) from error
 
     def _identity_path(self, role: CallerKind) -> Path:
         return self.path / f"{role}.identity"
+
+
+def _unusable(path: Path, done: str, error: OSError) -> Unavailable:
+    return Unavailable(
+        f"{path} cannot be {done}: {error.strerror or error}", hint="Look at the disk, and at who owns data_dir."
+    )
 
 
 def read_identity(path: Path) -> StoredIdentity:

@@ -18,7 +18,7 @@ from runtime.api.client import AuthClient
 from runtime.api.dial import NOBODY_LOGIN, Dialer, Identity
 from runtime.core.callers import CallerKind
 from runtime.core.clock import Clock
-from runtime.core.errors import InvalidSettings, TeleportError, Unavailable
+from runtime.core.errors import InvalidSettings, TeleportError
 from runtime.pki.claims import service_principal
 from runtime.pki.keys import generate_key
 from runtime.pki.newcomer import believe_newly, self_signed
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
 """Between two heartbeats ("every few seconds", manual, "Adding Nodes to the Cluster")."""
+HELLO_SECONDS = 3.0
+"""How long a start waits for its first heartbeat: it does not wait for an auth server that is away."""
 PRESENCE_TTL = timedelta(seconds=60)
 """A member that was not heard for so long is no longer listed."""
 AUTH_SERVERS_FILE = "authservers.json"
@@ -41,14 +43,20 @@ MAX_CLOCK_SKEW = timedelta(minutes=1)
 class AuthServers:
     """Which auth servers there are: those last heard of, else those of the settings."""
 
-    def __init__(self, data_dir: DataDir, configured: Sequence[str]) -> None:
+    def __init__(self, data_dir: DataDir, configured: Sequence[str], *, rng: random.Random | None = None) -> None:
         self._data_dir = data_dir
         self._configured = tuple(configured)
+        self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._heard = self._read()
 
     def __call__(self) -> tuple[str, ...]:
-        """Return the servers' addresses (host:port): first those heard of, then the configured ones that are not."""
-        return tuple(dict.fromkeys((*self._heard, *self._configured)))
+        """Return the servers' addresses (host:port) in the order in which to try them.
+
+        First those heard of, then the configured ones that are not: if all that was heard of is gone, those are left.
+        Within each group the order is random, so that members spread over the servers.
+        """
+        heard, configured = (self._rng.sample(group, len(group)) for group in (self._heard, self._configured))
+        return tuple(dict.fromkeys((*heard, *configured)))
 
     def heard(self, servers: Sequence[str]) -> None:
         """Remember what a heartbeat told; an empty list is no news."""
@@ -70,7 +78,9 @@ class AuthServers:
         return tuple(servers)
 
 
-def auth_client(identity: Callable[[], StoredIdentity], servers: AuthServers, clock: Clock) -> AuthClient:
+def auth_client(
+    identity: Callable[[], StoredIdentity], servers: Callable[[], Sequence[str]], clock: Clock
+) -> AuthClient:
     """Return a client that calls auth as a member. It believes auth servers of its cluster only, no other member."""
 
     def verify(name: str, certificate: bytes) -> None:
@@ -106,7 +116,7 @@ async def join(
                 fingerprint,
             )
 
-    newcomer = Identity(NOBODY_LOGIN, key.to_openssh().encode(), self_signed(key, NOBODY_LOGIN, clock.now()))
+    newcomer = Identity(NOBODY_LOGIN, key.to_openssh().encode(), self_signed(key, NOBODY_LOGIN))
     client = AuthClient(Dialer(lambda: newcomer, verify, service_principal(CallerKind.AUTH)).dial, servers)
     try:
         pong = await client.call(methods.PING, m.Nothing())
@@ -145,13 +155,23 @@ class Member:
         identity: StoredIdentity,
         *,
         data_dir: DataDir,
-        servers: AuthServers,
+        servers: AuthServers | None,
         presence: Callable[[], m.Presence],
         advertised: Sequence[str],
         clock: Clock,
         renewed: Callable[[StoredIdentity], Awaitable[None]] | None = None,
+        auth: AuthClient | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        """Take what this member is. `servers` is told of auth servers; None where auth runs in this process.
+
+        `renewed` learns of new certificates; `auth` is the way to auth if it is another than over SSH to `servers`.
+        """
+        if auth is None:
+            if servers is None:
+                raise ValueError("a member needs auth servers, or a client of auth")
+            auth = auth_client(lambda: self.identity, servers, clock)
+        self.auth = auth
         self.identity = identity
         self._data_dir = data_dir
         self._servers = servers
@@ -160,34 +180,63 @@ class Member:
         self._clock = clock
         self._renewed = renewed
         self._rng = rng or random.Random()  # noqa: S311 - spreads heartbeats, guards nothing
-        self.auth = auth_client(lambda: self.identity, servers, clock)
         self.heard = asyncio.Event()
         """Set once auth has taken the first heartbeat."""
         self.last_heartbeat: datetime | None = None
+        self.heartbeats = 0
+        """How many auth has taken."""
+        self.failures = 0
+        """How many it has not."""
+        self._in_touch = False
 
     async def run(self) -> None:
         """Send heartbeats and renew until cancelled. Losing auth is logged once, and mended by itself."""
-        lost = False
+        told: type[TeleportError] | None = None
+        in_vain = 0
+        if self.heard.is_set():
+            await asyncio.sleep(self._pause(0))
         while True:
             try:
                 await self._beat()
-                if lost:
-                    logger.info("%s: auth is back", self.identity.login)
-                lost = False
-            except Unavailable as error:
-                if not lost:
-                    logger.warning("%s: no heartbeat: %s", self.identity.login, error)
-                lost = True
             except TeleportError as error:
-                logger.warning("%s: auth refuses us: %s. %s", self.identity.login, error, error.hint)
-            # Half to one and a half: thousands of members that started together do not stay together.
-            await asyncio.sleep(HEARTBEAT_SECONDS * self._rng.uniform(0.5, 1.5))
+                self._in_touch = False
+                in_vain += 1
+                self.failures += 1
+                if type(error) is not told:
+                    # An error in the log, which shows no less by default: after a minute nobody finds us any more.
+                    logger.error("%s: no heartbeat: %s. %s", self.identity.login, error, error.hint)  # noqa: TRY400
+                told = type(error)
+            else:
+                if told is not None:
+                    logger.warning("%s: auth takes heartbeats again", self.identity.login)
+                told, in_vain = None, 0
+            await asyncio.sleep(self._pause(in_vain))
+
+    def _pause(self, in_vain: int) -> float:
+        """Return the seconds until the next heartbeat, after so many in vain.
+
+        Half to one and a half: thousands of members that started together do not stay together. After a failure sooner,
+        by a random part of a bound that doubles: one that timed out has used up much of the time that presence lasts.
+        """
+        if in_vain:
+            return self._rng.uniform(0, min(HEARTBEAT_SECONDS, 2.0 ** min(in_vain, 10)))
+        return HEARTBEAT_SECONDS * self._rng.uniform(0.5, 1.5)
+
+    async def say_hello(self) -> None:
+        """Send the first heartbeat, so that the member is listed once this returns; what fails, `run` deals with."""
+        with suppress(TeleportError, TimeoutError):
+            async with asyncio.timeout(HELLO_SECONDS):
+                await self._beat()
 
     async def leave(self) -> None:
+        """Tell auth that we stop, and end the conversation with it."""
+        await self.say_goodbye()
+        await self.auth.close()
+
+    async def say_goodbye(self) -> None:
         """Tell auth that we stop, so that nobody is sent here; silence does the same within a minute."""
         with suppress(TeleportError):
             await self.auth.call(methods.LEAVE, m.Nothing(), timeout=3)
-        await self.auth.close()
 
     async def renew(self) -> None:
         """Get new certificates with a new key, and keep them. Raises what auth raises."""
@@ -202,9 +251,25 @@ class Member:
         logger.info("%s: renewed until %s", renewed.login, f"{renewed.expires:%Y-%m-%d %H:%M:%S} UTC")
 
     async def _beat(self) -> None:
-        if self.identity.expires - self._clock.now() < self.identity.life / 3:
+        if not self._in_touch:
+            await self._get_in_touch()
+        if self.identity.is_due(self._clock.now()):
             await self.renew()
         reply = await self.auth.call(methods.HEARTBEAT, m.Heartbeat(presence=self._presence(), ttl=PRESENCE_TTL))
-        self._servers.heard(reply.auth_servers)
+        if self._servers is not None:
+            self._servers.heard(reply.auth_servers)
         self.last_heartbeat = self._clock.now()
+        self.heartbeats += 1
+        logger.debug("heartbeat of %s taken", self.identity.role)
         self.heard.set()
+
+    async def _get_in_touch(self) -> None:
+        """See that clock and names are right, at the start and after auth was lost."""
+        pong = await self.auth.call(methods.PING, m.Nothing())
+        try:
+            check_skew(pong.time, self._clock.now())
+        except InvalidSettings as error:
+            logger.error("%s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+        if not self.identity.serves({self._presence().name, *self._advertised}):
+            await self.renew()  # started under another name or address than last time
+        self._in_touch = True

@@ -136,6 +136,15 @@ class Teleport(Section):
         description="The auth servers of the cluster, port 3025 if none is given. Needed where auth does not run here.",
         examples=[["10.0.0.10:3025", "10.0.0.11:3025"]],
     )
+    diag_addr: Annotated[Address, _address(defaults.DIAG_PORT)] | None = Field(
+        default=None,
+        description=(
+            "Where `/healthz`, `/readyz` and `/metrics` are served over HTTP, to whoever asks: "
+            "take a loopback address. Off if not given; port 3000 if none is given."
+        ),
+        examples=["127.0.0.1:3000"],
+        json_schema_extra=ADDED,
+    )
     connection_limits: ConnectionLimits = Field(
         default_factory=ConnectionLimits, description="Limits that keep one client from taking everything."
     )

@@ -226,6 +226,11 @@ class Listener(Generic[IdentityT]):
         """Accept no more connections; those that are open go on."""
         self._server.close()
 
+    def end(self) -> None:
+        """End all open connections, each once what was written to it has been sent."""
+        for connection in list(self._connections):
+            connection.close()
+
     def abort(self) -> None:
         """End all open connections at once."""
         for connection in list(self._connections):

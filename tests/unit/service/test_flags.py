@@ -46,6 +46,7 @@ def test_each_flag_wins() -> None:
             ca_pin=pin,
             nodename="from-flag",
             labels='uptime=[1m:"uptime -p"],env=prod',
+            diag_addr="127.0.0.1",
         ),
     )
     teleport, ssh = settings.teleport, settings.ssh_service
@@ -56,6 +57,7 @@ def test_each_flag_wins() -> None:
     assert teleport.auth_token
     assert teleport.auth_token.get_secret_value() == "token-from-flag"
     assert teleport.ca_pin == pin
+    assert teleport.diag_addr == Address("127.0.0.1", 3000)
     assert teleport.nodename == "from-flag"
     assert ssh.listen_addr == Address("127.0.0.1", 4022)
     assert ssh.labels == {"env": "prod"}

@@ -165,6 +165,9 @@ def test_warnings() -> None:
     assert [path for path, _ in warnings(settings)] == [("teleport", "storage", "type"), ("auth_service", "tokens", 1)]
     etcd = resolve("teleport: {storage: {type: etcd, peers: [a], insecure: yes}}")
     assert [path for path, _ in warnings(etcd)] == [("teleport", "storage", "insecure")]
+    for address, warned in (("127.0.0.1", False), ('"[::1]:1"', False), ("localhost", False), ("10.0.0.1", True)):
+        found = warnings(resolve(f"teleport: {{diag_addr: {address}}}"))
+        assert [path for path, _ in found] == [("teleport", "diag_addr")] * warned
 
 
 def test_ports_may_repeat_on_other_addresses() -> None:

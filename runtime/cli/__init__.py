@@ -1,0 +1,1 @@
+"""teleport, tctl and tsh: parse, call, render. console.py alone prints and exits; imports stay light."""

@@ -1,0 +1,254 @@
+"""The auth role of `teleport start`: backend, authorities and audit log opened, identities beside auth kept current."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.api.client import AuthClient
+from runtime.audit.log import EventLog
+from runtime.auth.configuration import Configuration, follow, publish, settle
+from runtime.auth.declared import Declared
+from runtime.auth.membership import public_keys
+from runtime.auth.server import AuthOptions, AuthService, open_authorities
+from runtime.auth.tokens import JoinToken
+from runtime.backend.base import Backend
+from runtime.backend.open import open_backend
+from runtime.cli.surroundings import Surroundings
+from runtime.core import keys
+from runtime.core.callers import MEMBERS, CallerKind
+from runtime.core.errors import CorruptState, InvalidSettings, NotFound, TeleportError
+from runtime.core.version import __version__
+from runtime.pki.keys import generate_key
+from runtime.service.identity import StoredIdentity, identities_of
+from runtime.service.member import Member
+from runtime.service.metrics import CountedAudit, CountedBackend
+from runtime.service.settings import SecondFactor, Settings
+from runtime.service.values import Address
+from runtime.transport.limits import Limits
+
+logger = logging.getLogger(__name__)
+
+SERVERS_SECONDS = 5.0
+"""Between two looks at which auth servers there are, in seconds."""
+IDENTITIES_SECONDS = 600.0
+"""Between two looks at whether admin.identity is due for renewal, in seconds."""
+DRAIN_SECONDS = 5.0
+"""How long requests that are being answered may take when auth stops, in seconds."""
+
+_SECOND_FACTORS: Mapping[SecondFactor, m.SecondFactor] = {
+    SecondFactor.OFF: "off",
+    SecondFactor.OTP: "otp",
+    SecondFactor.U2F: "u2f",
+}
+
+
+class AuthPart:
+    """Auth, and what else in this process is a member by auth's own word (`identity`, `client`)."""
+
+    name = "auth"
+    servers = None  # what else runs here calls auth within the process
+
+    def __init__(self, settings: Settings, surroundings: Surroundings, *, host: str) -> None:
+        """Take the settings; `host` is where others reach auth."""
+        self._settings = settings
+        self._host = host
+        self._node_name = surroundings.name
+        self._advertised = surroundings.hosts
+        self._data_dir = surroundings.data_dir
+        self._clock = surroundings.clock
+        self._metrics = surroundings.metrics
+        self._auth_servers: tuple[str, ...] = ()
+        self.where = ""
+        self._service: AuthService
+        self._backend: Backend
+        self.member: Member
+        self._configuration: Configuration
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Open the backend and listen. Raises TeleportError."""
+        async with AsyncExitStack() as stack:
+            opened = await open_backend(self._settings.backend, clock=self._clock)
+            self._backend = CountedBackend(opened, self._metrics)
+            stack.push_async_callback(self._backend.close)
+            audit = self._open_log()
+            stack.callback(audit.close)
+            options = await self._configured()
+            authorities = await open_authorities(self._backend, options, self._clock)
+            limits = self._settings.teleport.connection_limits
+            self._service = AuthService(
+                options,
+                backend=self._backend,
+                authorities=authorities,
+                clock=self._clock,
+                audit=CountedAudit(audit, self._metrics),
+                auth_servers=lambda: self._auth_servers,
+                limits=Limits(max_connections=limits.max_connections, max_users=limits.max_users),
+            )
+            stack.push_async_callback(self._service.stop, grace=DRAIN_SECONDS)
+            own = await self.identity(CallerKind.AUTH)
+            await self.identity(CallerKind.ADMIN)
+            host, port = await self._service.start(
+                host_key=own.key.get_secret_value().encode(), host_certificate=own.host_certificate.encode()
+            )
+            # Known only now where the port was left to the system.
+            addr = str(Address(self._host, port))
+            self._auth_servers = (addr,)
+            presence = m.Presence(id=own.id, kind=CallerKind.AUTH, name=self._node_name, addr=addr, version=__version__)
+            self.member = Member(
+                own,
+                data_dir=self._data_dir,
+                servers=None,
+                presence=lambda: presence,
+                advertised=self._advertised,
+                clock=self._clock,
+                renewed=self._renewed,
+                auth=self.client(lambda: own),
+            )
+            stack.push_async_callback(self.member.leave)
+            self._metrics.watch(self.member)
+            await self.member.say_hello()
+            logger.info("auth of cluster %s listens on %s", authorities.user.cluster, Address(host, port))
+            self.where = f"auth on {Address(host, port)}"
+            self._stack = stack.pop_all()
+
+    async def run(self) -> None:
+        """Send heartbeats, keep the list of auth servers and the administrator's identity current."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.member.run())
+            group.create_task(self._follow_servers())
+            group.create_task(self._renew_admin())
+            if self._settings.dynamic_config:
+                group.create_task(follow(self._backend, self._apply))
+
+    async def reload(self) -> None:
+        """Nothing of auth is read again: its own certificate renews itself."""
+
+    async def stop(self) -> None:
+        """Leave, finish what was asked, and close the backend."""
+        await self._stack.aclose()
+
+    async def check(self) -> str:
+        """Return why auth cannot serve now; empty if it can."""
+        try:
+            await self._backend.get(keys.CLUSTER_NAME)
+        except TeleportError as error:
+            return f"auth: {error}"
+        return ""
+
+    # --- what runs beside auth ------------------------------------------------------------------------------------
+
+    async def identity(self, role: CallerKind) -> StoredIdentity:
+        """Return the identity of a role beside auth: the one in data_dir while it is good, else a new one, kept."""
+        try:
+            identity = self._data_dir.identity(role)
+        except NotFound:
+            return await self._issue(role)
+        except CorruptState as error:
+            logger.warning("%s; a new one is made", error)
+            return await self._issue(role)
+        if self._is_good(identity):
+            return identity
+        return await self._issue(role, identity)
+
+    def client(self, identity: Callable[[], StoredIdentity]) -> AuthClient:
+        """Return a client that calls auth within this process as whoever `identity` is at the time."""
+        return self._service.local.client(lambda: (identity().role, str(identity().id)))
+
+    def _is_good(self, identity: StoredIdentity) -> bool:
+        return (
+            identity.cluster == self._service.issuer.cluster
+            and identity.authorities == public_keys(self._service.issuer.authorities)
+            and not identity.is_due(self._clock.now())
+            and (identity.role not in MEMBERS or identity.serves({self._node_name, *self._advertised}))
+        )
+
+    async def _issue(self, role: CallerKind, old: StoredIdentity | None = None) -> StoredIdentity:
+        """Make an identity and keep it. The id stays, unless the old identity is of another cluster."""
+        key = await asyncio.to_thread(generate_key)
+        cluster = self._service.issuer.cluster
+        same = old if old is not None and old.cluster == cluster else None
+        membership = self._service.members.local(
+            role, self._node_name, self._advertised, key.public.line, member=str(same.id) if same else None
+        )
+        identity = identities_of(membership, key.to_openssh(), cluster)[role]
+        self._data_dir.keep(identity)
+        return identity
+
+    def _open_log(self) -> EventLog:
+        folder = Path(self._settings.teleport.data_dir) / "log"
+        try:
+            return EventLog(folder, self._clock)
+        except OSError as error:
+            raise InvalidSettings(
+                f"the audit log cannot be kept in {folder}: {error.strerror or error}",
+                hint="It must be a folder that the user who starts teleport may write to.",
+            ) from error
+
+    async def _configured(self) -> AuthOptions:
+        """Settle whether file or storage says what auth does, and return it."""
+        options = auth_options(self._settings)
+        if not self._settings.dynamic_config:
+            await publish(Declared(self._backend), ())
+        if self._settings.auth_service.trusted_clusters:
+            logger.warning(
+                "auth_service.trusted_clusters has no effect yet: trusted clusters come with a later release"
+            )
+        file = Configuration(second_factor=options.second_factor, static_tokens=options.static_tokens)
+        self._configuration = await settle(self._backend, file, dynamic=self._settings.dynamic_config)
+        return replace(
+            options,
+            second_factor=self._configuration.second_factor,
+            static_tokens=self._configuration.static_tokens,
+        )
+
+    def _apply(self, configuration: Configuration) -> None:
+        if configuration != self._configuration:
+            logger.info("the configuration in the storage has changed, and holds")
+            self._configuration = configuration
+            self._service.configure(configuration)
+
+    async def _renewed(self, identity: StoredIdentity) -> None:
+        await self._service.renew(
+            host_key=identity.key.get_secret_value().encode(), host_certificate=identity.host_certificate.encode()
+        )
+
+    async def _renew_admin(self) -> None:
+        while True:
+            await asyncio.sleep(IDENTITIES_SECONDS)
+            await self.identity(CallerKind.ADMIN)
+
+    async def _follow_servers(self) -> None:
+        own = self._auth_servers[0]
+        while True:
+            await self.member.heard.wait()
+            try:
+                listed = await self.member.auth.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.AUTH))
+                self._auth_servers = tuple(dict.fromkeys((own, *(entry.presence.addr for entry in listed.members))))
+            except TeleportError as error:
+                logger.warning("cannot list the auth servers: %s", error)
+            await asyncio.sleep(SERVERS_SECONDS)
+
+
+def auth_options(settings: Settings) -> AuthOptions:
+    """Return what the service needs of teleport.yaml."""
+    auth = settings.auth_service
+    return AuthOptions(
+        address=auth.listen_addr.host,
+        port=auth.listen_addr.port,
+        cluster_name=auth.cluster_name,
+        second_factor=_SECOND_FACTORS[auth.authentication.second_factor],
+        dynamic_config=settings.dynamic_config,
+        static_tokens=tuple(
+            JoinToken(token=token.value.get_secret_value(), roles=tuple(sorted(map(str, token.roles))), static=True)
+            for token in auth.tokens
+        ),
+        key_algorithm=auth.ca_key_algorithm,
+    )
