@@ -11,7 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import SSHCertificateType
 
 from runtime.core.errors import AccessDenied, InvalidInput, Unavailable
+from runtime.transport.algorithms import SIGNATURES
 from runtime.transport.client import ClientConnection, connect
+from runtime.transport.options import key_pairs
 from runtime.transport.server import Handler
 from tests.servers.sshca import Authority, Credential, rsa_key
 from tests.servers.sshport import port, stock_port
@@ -98,15 +100,14 @@ class _Lenient(asyncssh.SSHServer):
         return True
 
 
-async def serve_with(host: Credential, server: type[asyncssh.SSHServer] = _Lenient) -> asyncssh.SSHAcceptor:
+async def serve_with(host: asyncssh.SSHKeyPair, server: type[asyncssh.SSHServer] = _Lenient) -> asyncssh.SSHAcceptor:
     """Start asyncssh's own server with that host certificate: ours would not have it."""
-    key = asyncssh.import_private_key(host.key)
     return await asyncssh.listen(
         "127.0.0.1",
         0,
         config=None,
         server_factory=server,
-        server_host_keys=[(key, asyncssh.import_certificate(host.certificate))],
+        server_host_keys=[host],
         gss_host=None,
     )
 
@@ -123,7 +124,7 @@ async def test_a_bad_host_certificate_is_denied(case: str) -> None:
         "a user's": lambda: hosts.issue(["server.example"], extensions=()),
         "short key": lambda: hosts.issue(["server.example"], kind=kind, key=rsa_key(2048), extensions=()),
     }[case]()
-    acceptor = await serve_with(issued)
+    acceptor = await serve_with(key_pairs(issued.key, issued.certificate)[0])
     me = Authority().issue(["joe"])
     try:
         if case == "good":
@@ -132,6 +133,34 @@ async def test_a_bad_host_certificate_is_denied(case: str) -> None:
         else:
             with pytest.raises(AccessDenied):
                 await dial(acceptor.get_port(), me)
+    finally:
+        acceptor.close()
+        await acceptor.wait_closed()
+
+
+@pytest.mark.parametrize("signed_with", ["rsa-sha2-512", "ssh-rsa"])
+async def test_a_host_that_signs_with_sha1_is_denied(signed_with: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A5 for hosts: one that agrees on rsa-sha2-512 and signs with SHA-1 is not believed; one that keeps to it is."""
+    host = Authority().issue(["server.example"], kind=SSHCertificateType.HOST, key=rsa_key(3072), extensions=())
+    key = asyncssh.import_private_key(host.key)
+    shown, _ = key_pairs(host.key, host.certificate)
+    agreed: list[bytes] = []
+
+    def sign(data: bytes) -> bytes:
+        agreed.append(shown.sig_algorithm)
+        return key.sign(data, signed_with.encode())
+
+    monkeypatch.setattr(shown, "sign", sign)
+    acceptor = await serve_with(shown)
+    me = Authority().issue(["joe"])
+    try:
+        if signed_with in SIGNATURES:
+            async with await dial(acceptor.get_port(), me) as connection:
+                assert connection.host_certificate is not None
+        else:
+            with pytest.raises(AccessDenied):
+                await dial(acceptor.get_port(), me)
+        assert agreed == [b"rsa-sha2-512"]
     finally:
         acceptor.close()
         await acceptor.wait_closed()
@@ -212,7 +241,7 @@ async def test_a_server_that_asks_for_no_proof_is_denied() -> None:
         def begin_auth(self, username: str) -> bool:
             return False
 
-    acceptor = await serve_with(host, _Open)
+    acceptor = await serve_with(key_pairs(host.key, host.certificate)[0], _Open)
     try:
         with pytest.raises(AccessDenied):
             await dial(acceptor.get_port(), Authority().issue(["joe"]))

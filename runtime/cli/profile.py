@@ -1,0 +1,398 @@
+"""~/.tsh: what tsh remembers between two commands, readable by its owner only.
+
+    PROXY.yaml                what is known of a proxy: `Profile`
+    current -> PROXY.yaml     the proxy of the last login
+    known_hosts               host authorities for OpenSSH; made anew from the profiles whenever one changes
+    keys/PROXY/USER           private key ──┐
+    keys/PROXY/USER.pub       public key    ├─ links into keys/PROXY/.USER, which is a link to .USER~RANDOM
+    keys/PROXY/USER.cert      certificate ──┘  (USER-cert.pub too: the name that ssh looks for)
+
+PROXY is the host as in the manual, with its port where that is not 3080. A login writes a folder of its own and then
+turns the one link `.USER` to it: key and certificate always belong together, whenever a login is interrupted and
+however many run at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.cli.tsh_address import Address, parse_fingerprint
+from runtime.cli.tsh_messages import AuthorityKeys
+from runtime.core.defaults import PROXY_SSH_PORT
+from runtime.core.errors import AccessDenied, CorruptState, InvalidInput, TeleportError, Unavailable
+
+HOME_VARIABLE = "TELEPORT_HOME"
+"""Environment variable that names another folder than ~/.tsh."""
+
+LOCK_SECONDS = 10.0
+_USER = re.compile(r"(?=.{1,128}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""`runtime.core.resources.names.NAME_PATTERN`."""
+_KEY, _PUBLIC, _CERTIFICATE = "key", "key.pub", "key-cert.pub"
+_LINKS = {"": _KEY, ".pub": _PUBLIC, ".cert": _CERTIFICATE, "-cert.pub": _CERTIFICATE}
+
+
+def check_user(name: str) -> str:
+    """Return the name if it can be a user's and a file's. Raises InvalidInput."""
+    if not _USER.fullmatch(name):
+        raise InvalidInput(
+            f"{name[:64]!a} cannot be the name of a Teleport user",
+            hint="A name is made of a-z, 0-9, `-` and `.`; give yours with --user=NAME.",
+        )
+    if name.endswith((".pub", ".cert")):
+        raise InvalidInput(
+            f"the certificate of user {name!a} would have the name of somebody else's files",
+            hint="An administrator has to give you another name: one that does not end in .pub or .cert.",
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is known of one proxy: who logged in last, its pinned certificate if any, and whom to believe behind it."""
+
+    proxy: Address
+    user: str
+    pin: str = ""
+    cluster: str = ""
+    ssh_port: int = PROXY_SSH_PORT
+    authorities: tuple[AuthorityKeys, ...] = ()
+    """Host authorities; none after logging out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """One login's files: contents of OpenSSH files."""
+
+    private: str
+    public: str
+    certificate: str
+
+    def __repr__(self) -> str:
+        return "<Keys>"
+
+
+class Home:
+    """The folder and all that is in it. Methods raise TeleportError when a file cannot be read or written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str]) -> Home:
+        """Return the folder that TELEPORT_HOME names, else ~/.tsh. Raises InvalidInput without a home."""
+        if named := environment.get(HOME_VARIABLE):
+            return cls(Path(named))
+        try:
+            return cls(Path.home() / ".tsh")
+        except RuntimeError as error:
+            raise InvalidInput("you have no home folder", hint=f"Set {HOME_VARIABLE} to a folder of yours.") from error
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def profiles(self) -> list[Profile]:
+        """Return all profiles, the current one first, then by name. Raises CorruptState."""
+        with _files(self.path):
+            names = sorted(path.stem for path in self.path.glob("*.yaml"))
+            current = self._current_name()
+        names.sort(key=lambda name: name != current)
+        return [profile for name in names if (profile := self._read(name))]
+
+    def profile(self, proxy: Address) -> Profile | None:
+        """Return what is known of a proxy. Raises CorruptState."""
+        return self._read(proxy.name)
+
+    def current(self) -> Profile | None:
+        """Return the profile of the last login. Raises CorruptState."""
+        name = self._current_name()
+        return self._read(name) if name else None
+
+    def users(self, proxy: Address) -> list[str]:
+        """Return whose keys are there for a proxy, in order."""
+        with _files(self.path):
+            folder = self._folder(proxy)
+            links = [path.name for path in folder.glob(".*")] if folder.is_dir() else []
+        return sorted(name[1:] for name in links if _USER.fullmatch(name[1:]))
+
+    def keys(self, proxy: Address, user: str) -> Keys | None:
+        """Return the files of a login, None if there is none."""
+        folder = self._folder(proxy) / f".{check_user(user)}"
+        with _files(folder):
+            while True:
+                try:
+                    generation = folder.readlink()
+                except FileNotFoundError:
+                    return None
+                # Deleted meanwhile, by another login? Then the link has been turned before.
+                with suppress(FileNotFoundError):
+                    texts = (
+                        _read_text(folder.with_name(generation.name) / name) for name in (_KEY, _PUBLIC, _CERTIFICATE)
+                    )
+                    return Keys(*texts)
+                if folder.is_symlink() and folder.readlink() == generation:
+                    return None
+
+    def certificate_path(self, proxy: Address, user: str) -> Path:
+        """Return where a login's certificate is, as the manual has it."""
+        return self._folder(proxy) / f"{user}.cert"
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the folder, so that a full disk or a foreign owner shows before a one-time password is used up."""
+        with _files(self.path):
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+            probe = self.path / f".probe~{os.urandom(4).hex()}"
+            _write_text(probe, "")
+            probe.unlink()
+
+    def store(self, profile: Profile, keys: Keys) -> None:
+        """Replace the login of the profile's user and make the profile the current one.
+
+        Raises AccessDenied when another proxy vouches for the same cluster with other authorities.
+        """
+        user = check_user(profile.user)
+        self.prepare()
+        with self._changing():
+            self._check_authorities(profile)
+            folder = self._folder(profile.proxy)
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            generation = folder / f".{user}~{os.urandom(8).hex()}"
+            try:
+                generation.mkdir(mode=0o700)
+                for name, text in ((_KEY, keys.private), (_PUBLIC, keys.public), (_CERTIFICATE, keys.certificate)):
+                    _write_text(generation / name, text)
+                for suffix, name in _LINKS.items():
+                    _turn(folder / f"{user}{suffix}", Path(f".{user}", name))
+                _turn(folder / f".{user}", Path(generation.name))
+            except BaseException:
+                shutil.rmtree(generation, ignore_errors=True)
+                raise
+            self._write(profile)
+            _turn(self.path / "current", Path(f"{profile.proxy.name}.yaml"))
+            self._write_known_hosts()
+            for other in folder.glob(f".{user}~*"):
+                if other != generation:
+                    _remove(other)
+
+    def forget(self, profile: Profile, users: Iterable[str]) -> list[Path]:
+        """Delete the logins of these users and return the files that are gone. The pin and the address stay."""
+        gone: list[Path] = []
+        self.prepare()
+        with self._changing():
+            folder = self._folder(profile.proxy)
+            for user in map(check_user, users):
+                (folder / f".{user}").unlink(missing_ok=True)
+                for generation in folder.glob(f".{user}~*"):
+                    _remove(generation)
+                for suffix in _LINKS:
+                    link = folder / f"{user}{suffix}"
+                    if link.is_symlink():
+                        link.unlink()
+                        gone.append(link)
+            if not self.users(profile.proxy):
+                with suppress(OSError):
+                    folder.rmdir()
+                self._write(Profile(profile.proxy, profile.user, profile.pin))
+            self._write_known_hosts()
+        return gone
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _folder(self, proxy: Address) -> Path:
+        return self.path / "keys" / proxy.name
+
+    def _current_name(self) -> str:
+        with suppress(OSError):
+            return (self.path / "current").readlink().name.removesuffix(".yaml")
+        return ""
+
+    def _read(self, name: str) -> Profile | None:
+        path = self.path / f"{name}.yaml"
+        with _files(path):
+            try:
+                text = _read_text(path)
+            except FileNotFoundError:
+                return None
+        return _parse(path, text)
+
+    def _write(self, profile: Profile) -> None:
+        document = {
+            "proxy": str(profile.proxy),
+            "user": profile.user,
+            "pin": profile.pin,
+            "cluster": profile.cluster,
+            "ssh_port": profile.ssh_port,
+            "authorities": [{"cluster": each.cluster, "keys": list(each.keys)} for each in profile.authorities],
+        }
+        path = self.path / f"{profile.proxy.name}.yaml"
+        _replace(path, lambda new: _write_text(new, json.dumps(document, indent=2) + "\n"))
+
+    def _check_authorities(self, profile: Profile) -> None:
+        """Refuse a second proxy that calls its cluster as a known one and is another: it could pose as its hosts."""
+        ours = _keys_by_cluster(profile)
+        for other in self.profiles():
+            if other.proxy == profile.proxy:
+                continue
+            for cluster, theirs in _keys_by_cluster(other).items():
+                if cluster in ours and ours[cluster].isdisjoint(theirs):
+                    raise AccessDenied(
+                        f"proxy {profile.proxy} vouches for cluster {cluster} with other authorities than "
+                        f"proxy {other.proxy} does; nothing was stored",
+                        hint=f"If the authorities have changed, or you no longer use the other proxy: "
+                        f"tsh logout --proxy={other.proxy}",
+                    )
+
+    def _write_known_hosts(self) -> None:
+        lines: dict[str, None] = {}
+        for profile in sorted(self.profiles(), key=lambda each: each.proxy.name):
+            for authority in profile.authorities:
+                lines |= dict.fromkeys(known_hosts_line(authority.cluster, key) for key in authority.keys)
+        text = "".join(f"{line}\n" for line in lines)
+        _replace(self.path / "known_hosts", lambda new: _write_text(new, text))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the folder's lock; Ctrl-C and SIGTERM wait until the end."""
+        with _files(self.path):
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._lock(descriptor)
+                waiting = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
+                try:
+                    yield
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            finally:
+                os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Unavailable(
+                        f"another tsh has been changing {self.path} for {LOCK_SECONDS:g} s", hint="Is it stopped?"
+                    ) from None
+                time.sleep(0.02)
+            else:
+                return
+
+
+def known_hosts_line(cluster: str, key: str) -> str:
+    """Return the line that makes OpenSSH believe hosts of a cluster, in the form of `runtime.pki.export`."""
+    return f"@cert-authority *.{cluster},{cluster} {key} clustername={cluster}&type=host"
+
+
+def _keys_by_cluster(profile: Profile) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for authority in profile.authorities:
+        found.setdefault(authority.cluster, set()).update(authority.keys)
+    return found
+
+
+def _parse(path: Path, text: str) -> Profile:
+    """Return the profile in a file. Raises CorruptState."""
+    try:
+        document = _load(text)
+        proxy = Address.parse(_text(document["proxy"]))
+        if f"{proxy.name}.yaml" != path.name:
+            raise ValueError("it is another proxy's")
+        pin = _text(document["pin"])
+        return Profile(
+            proxy=proxy,
+            user=check_user(_text(document["user"])),
+            pin=parse_fingerprint(pin) if pin else "",
+            cluster=_text(document["cluster"]),
+            ssh_port=int(document["ssh_port"]),
+            authorities=tuple(
+                AuthorityKeys(_text(each["cluster"]), "host", tuple(map(_text, each["keys"])))
+                for each in document["authorities"]
+            ),
+        )
+    except (ValueError, TypeError, KeyError, InvalidInput) as error:
+        raise CorruptState(
+            f"{path} cannot be used: {error}", hint="Delete it and log in again: tsh login --proxy=HOST."
+        ) from error
+
+
+def _load(text: str) -> Any:
+    """Return the document in a text. We write JSON, which is YAML and read at once; a person may write any YAML."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        import yaml  # a twentieth of a second
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+@contextmanager
+def _files(path: Path) -> Iterator[None]:
+    """Translate what the file system says."""
+    try:
+        yield
+    except OSError as error:
+        raise TeleportError(
+            f"{error.filename or path} cannot be used: {error.strerror or error}",
+            hint=f"tsh keeps its files in {path}; the environment variable {HOME_VARIABLE} names another folder.",
+        ) from error
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a new file of mode 0600, durably."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 — Path.open makes the file before its mode can be set
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder of an older login, or a link that an interrupted one left behind."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
+
+
+def _turn(link: Path, target: Path) -> None:
+    """Make a symbolic link, in place of whatever has the name."""
+    _replace(link, lambda new: new.symlink_to(target))
+
+
+def _replace(path: Path, make: Callable[[Path], None]) -> None:
+    """Put what `make` makes where `path` is: at each moment there is the old one or the new one."""
+    new = path.with_name(f".{path.name}~{os.urandom(8).hex()}")
+    try:
+        make(new)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,215 @@
+"""Resources between auth, files and the terminal. Imported when a command needs it: the models take a while."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from runtime.api import messages, methods
+from runtime.api.client import AuthClient
+from runtime.cli.tables import table
+from runtime.core.access import user_role
+from runtime.core.durations import format_duration
+from runtime.core.errors import InvalidInput, InvalidResource, NotFound
+from runtime.core.resources import (
+    API_VERSION,
+    DECLARED,
+    Conditions,
+    Resource,
+    Role,
+    Token,
+    TrustedCluster,
+    User,
+    decode,
+    dump,
+    dump_all,
+    load_documents,
+)
+
+STDIN = "-"
+SUFFIXES = (".yaml", ".yml", ".json")
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""Of one file: some sixty of the largest resources."""
+
+
+async def fetch(auth: AuthClient, kind: str, name: str, *, derived: bool) -> list[Resource]:
+    """Return one resource, or all of a kind ordered by name; `derived` adds the roles that users' logins make.
+
+    Raises NotFound, and what auth raises.
+    """
+    if name and not (kind == "Role" and name.startswith("user:")):
+        return [_decoded(kind, await auth.call(methods.RESOURCES_GET, messages.ResourceRef(kind=kind, name=name)))]
+    found = await _listed(auth, kind)
+    if kind == "Role" and derived:
+        found += [role for user in await _listed(auth, "User") if isinstance(user, User) and (role := user_role(user))]
+    if name and not (found := [resource for resource in found if resource.name == name]):
+        raise NotFound(f"there is no role {name}: no user of that name has logins", hint="See tctl get roles.")
+    return sorted(found, key=lambda resource: resource.name)
+
+
+async def write(auth: AuthClient, resource: Resource, *, force: bool) -> bool:
+    """Write a resource; return whether it is new. Without `force` it must be. Raises what auth raises."""
+    revision = 0
+    if force:
+        try:
+            ref = messages.ResourceRef(kind=resource.kind, name=resource.name)
+            revision = (await auth.call(methods.RESOURCES_GET, ref)).revision
+        except NotFound:
+            pass
+    document = messages.ResourceDocument(document=dump(resource), revision=revision)
+    await auth.call(methods.RESOURCES_WRITE, document)
+    return not revision
+
+
+def load(sources: Iterable[str]) -> list[Resource]:
+    """Return the resources of files, folders and stdin (`-`), in that order.
+
+    Raises InvalidResource with the mistakes of all of them at once, InvalidInput for a file that cannot be read.
+    """
+    resources: list[Resource] = []
+    mistakes: list[InvalidResource] = []
+    declared: dict[tuple[str, str], str] = {}
+    for source, text in _texts(sources):
+        try:
+            of_source = load_documents(text, source=source)
+        except InvalidResource as error:
+            mistakes.append(error)
+            continue
+        for resource in of_source:
+            what = f"{resource.kind} {resource.name}"
+            if (first := declared.setdefault((resource.kind, resource.name), source)) != source:
+                mistakes.append(InvalidResource(f"{source}: {what} is declared before, in {first}"))
+        resources += of_source
+    if mistakes:
+        hint = next((mistake.hint for mistake in mistakes if mistake.hint), "Keep one of them.")
+        raise InvalidResource("\n".join(map(str, mistakes)), hint=f"Nothing was written. {hint}")
+    return resources
+
+
+def as_table(kind: str, resources: Sequence[Resource]) -> str:
+    """Return resources of a kind as a table; roles as the manual's `tctl get roles` shows them."""
+    header, row = _TABLES[kind]
+    return table(header, (row(resource) for resource in resources))
+
+
+def as_yaml(resources: Sequence[Resource]) -> str:
+    """Return documents that `load` reads back."""
+    return dump_all(resources) if resources else "# none\n"
+
+
+def as_data(resources: Sequence[Resource]) -> dict[str, list[object]]:
+    """Return a List of documents as plain data, which `load` reads back too."""
+    items = [yaml.safe_load(dump(resource)) for resource in resources]
+    return {"apiVersion": API_VERSION, "kind": "List", "items": items}  # type: ignore[dict-item]
+
+
+async def _listed(auth: AuthClient, kind: str) -> list[Resource]:
+    listed = await auth.call(methods.RESOURCES_LIST, messages.ResourceQuery(kind=kind))
+    return [_decoded(kind, document) for document in listed.resources]
+
+
+def _decoded(kind: str, document: messages.ResourceDocument) -> Resource:
+    return decode(DECLARED[kind], document.document.encode())
+
+
+def _texts(sources: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for source in sources:
+        if source == STDIN:
+            yield "stdin", _decode("stdin", sys.stdin.buffer.read(MAX_FILE_BYTES + 1))
+            continue
+        path = Path(source)
+        try:
+            files = _members(path) if path.is_dir() else [path]
+            for file in files:
+                with file.open("rb") as stream:
+                    yield str(file), _decode(str(file), stream.read(MAX_FILE_BYTES + 1))
+        except OSError as error:
+            raise InvalidInput(
+                f"{error.filename or path} cannot be read: {error.strerror}", hint="Nothing was written."
+            ) from error
+
+
+def _members(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    if not files:
+        raise InvalidInput(
+            f"{folder} holds no file named {', '.join('*' + suffix for suffix in SUFFIXES)}",
+            hint="Folders within it are not looked into: name them too.",
+        )
+    return files
+
+
+def _decode(source: str, content: bytes) -> str:
+    if len(content) > MAX_FILE_BYTES:
+        raise InvalidInput(f"{source} is larger than {MAX_FILE_BYTES:,} bytes", hint="Split it.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvalidInput(f"{source}:{line}: is not UTF-8 text", hint="Nothing was written.") from error
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+R = TypeVar("R", bound=Resource)
+
+
+def _role(role: Role) -> tuple[str, ...]:
+    allow = role.spec.allow
+    access = sorted({f"{what}:{verb}" for rule in allow.rules for what in rule.resources for verb in rule.verbs})
+    return (
+        role.name,
+        ",".join(allow.logins),
+        role.metadata.namespace or "default",
+        _nodes(allow),
+        ",".join(access),
+    )
+
+
+def _nodes(conditions: Conditions) -> str:
+    """Return the nodes that a role allows: `<all nodes>`, or `env=staging|test,team=*`."""
+    if conditions.node_labels.get("*") == ("*",):
+        return "<all nodes>"
+    return ",".join(f"{label}={'|'.join(values)}" for label, values in sorted(conditions.node_labels.items()))
+
+
+def _user(user: User) -> tuple[str, ...]:
+    return user.name, ",".join(user.spec.logins), ",".join(user.spec.roles), user.metadata.origin or ""
+
+
+def _token(token: Token) -> tuple[str, ...]:
+    spec = token.spec
+    labels = ",".join(f"{key}={value}" for key, value in sorted(spec.labels.items()))
+    return token.name, ",".join(spec.roles), format_duration(spec.ttl), str(spec.max_uses or "any"), labels
+
+
+def _trusted_cluster(cluster: TrustedCluster) -> tuple[str, ...]:
+    spec = cluster.spec
+    roles = ",".join(f"{mapping.remote}:{'|'.join(mapping.local)}" for mapping in spec.role_map)
+    return cluster.name, "yes" if spec.enabled else "no", spec.proxy.tunnel_addr, ",".join(spec.allow_logins), roles
+
+
+def _of(model: type[R], row: Callable[[R], tuple[str, ...]]) -> Callable[[Resource], tuple[str, ...]]:
+    def checked(resource: Resource) -> tuple[str, ...]:
+        assert isinstance(resource, model)  # noqa: S101 - the table of a kind is asked for that kind only
+        return row(resource)
+
+    return checked
+
+
+_TABLES: dict[str, tuple[tuple[str, ...], Callable[[Resource], tuple[str, ...]]]] = {
+    "Role": (
+        ("Role", "Allowed to login as", "Namespaces", "Node Labels", "Access to resources"),
+        _of(Role, _role),
+    ),
+    "User": (("User", "Allowed to Login as", "Roles", "Origin"), _of(User, _user)),
+    "Token": (("Token", "Roles", "Lifetime", "Uses", "Labels"), _of(Token, _token)),
+    "TrustedCluster": (
+        ("Cluster Name", "Enabled", "Tunnel Address", "Allowed Logins", "Role Map"),
+        _of(TrustedCluster, _trusted_cluster),
+    ),
+}

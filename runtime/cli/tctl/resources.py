@@ -1,0 +1,163 @@
+"""tctl get, create and rm: the documents of users, roles, tokens and trusted clusters (docs/resources.md)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from runtime.cli import console
+from runtime.cli.tctl.connection import connecting, with_auth
+from runtime.cli.tctl.output import JSON, TEXT, YAML, as_json
+from runtime.core.errors import InvalidInput, TeleportError
+
+if TYPE_CHECKING:
+    from runtime.api.client import AuthClient
+    from runtime.core.resources import Resource
+
+KINDS = {
+    "users": "User",
+    "roles": "Role",
+    "tokens": "Token",
+    "trusted_clusters": "TrustedCluster",
+}
+"""What a kind is called on the command line, and in documents."""
+_SHORT = {"tuser": "User", "trole": "Role", "ttoken": "Token", "tcluster": "TrustedCluster"}
+"""The short names that kubectl knows them by."""
+
+
+class Reference(click.ParamType[tuple[str, str]]):
+    """KIND, or KIND/NAME; the kind in singular or plural, as kubectl or documents write it."""
+
+    name = "kind[/name]"
+
+    def __init__(self, *, named: bool) -> None:
+        self._named = named
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return the kind as documents write it, and the name ("" for none), or fail as click does."""
+        if isinstance(value, tuple):
+            return value
+        written, slash, name = str(value).partition("/")
+        kind = _kind(written)
+        if kind is None:
+            from runtime.core.resources.explain import nearest
+
+            self.fail(
+                f"there is no kind {console.visible(written)!r}, only {', '.join(KINDS)}{nearest(written, KINDS)}",
+                param,
+                ctx,
+            )
+        if (slash or self._named) and not name:
+            self.fail(f"expected {written}/NAME.", param, ctx)
+        return kind, name
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Offer the kinds."""
+        return [CompletionItem(kind) for kind in KINDS if kind.startswith(incomplete)]
+
+
+@connecting
+@click.command()
+@click.argument("reference", metavar="KIND[/NAME]", type=Reference(named=False))
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice([TEXT, JSON, YAML]),
+    default=TEXT,
+    show_default=True,
+    help="A table, or documents as JSON or YAML.",
+)
+def get(reference: tuple[str, str], shape: str) -> None:
+    """Show users, roles, tokens or trusted_clusters.
+
+    The table of roles also has those that the logins of users make (user:NAME). JSON and YAML hold what tctl create
+    takes back; a role user:NAME is in them only when it is asked for by name.
+    """
+    from runtime.cli.tctl import documents
+
+    kind, name = reference
+    found = with_auth(lambda auth: documents.fetch(auth, kind, name, derived=bool(name) or shape == TEXT))
+    if shape == TEXT:
+        console.out(documents.as_table(kind, found))
+    elif shape == JSON:
+        console.out(as_json(documents.as_data(found) if not name else documents.as_data(found)["items"][0]))
+    else:
+        console.out(documents.as_yaml(found))
+
+
+@connecting
+@click.command()
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(allow_dash=True))
+@click.option(
+    "-f",
+    "--filename",
+    "more",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(allow_dash=True),
+    help="A file or folder; may be given several times.",
+)
+@click.option("--force", is_flag=True, help="Overwrite what is there already.")
+def create(files: tuple[str, ...], more: tuple[str, ...], *, force: bool) -> None:
+    """Create resources from documents.
+
+    They are read from FILEs, from the .yaml, .yml and .json files of folders, or from stdin (-). All documents are
+    checked before the first is written.
+    """
+    if not (sources := (*files, *more)):
+        raise click.UsageError("name a FILE, a folder, or - for stdin.", click.get_current_context())
+    from runtime.cli.tctl import documents
+
+    resources = documents.load(sources)
+
+    async def work(auth: AuthClient) -> None:
+        for place, resource in enumerate(resources):
+            try:
+                created = await documents.write(auth, resource, force=force)
+            except TeleportError as error:
+                raise type(error)(str(error), hint=_and_now(error, resources[place + 1 :])) from error
+            console.out(f"{_named(resource)} has been {'created' if created else 'updated'}")
+            if created and resource.kind == "User":
+                console.say(f"{resource.name} has no way to log in yet: tctl users reset {resource.name} invites it")
+
+    with_auth(work)
+
+
+@connecting
+@click.command("rm")
+@click.argument("references", metavar="KIND/NAME...", nargs=-1, required=True, type=Reference(named=True))
+def remove(references: tuple[tuple[str, str], ...]) -> None:
+    """Delete resources, such as role/dev."""
+    from runtime.api import messages, methods
+
+    async def work(auth: AuthClient) -> None:
+        for kind, name in references:
+            if kind == "Role" and name.startswith("user:"):
+                user = name.removeprefix("user:")
+                raise InvalidInput(
+                    f"the role {name} is made by the logins of user {user}",
+                    hint="Change the user's document, or delete the user.",
+                )
+            await auth.call(methods.RESOURCES_REMOVE, messages.ResourceRef(kind=kind, name=name))
+            console.out(f"{kind} '{console.visible(name)}' has been deleted")
+
+    with_auth(work)
+
+
+def _kind(written: str) -> str | None:
+    """Return the kind that somebody means: `role`, `Roles`, `trusted_cluster`, `trustedclusters`, `trole`."""
+    plain = written.lower().replace("_", "").replace("-", "")
+    known: dict[str, str] = {**_SHORT, **{kind.lower(): kind for kind in KINDS.values()}}
+    return known.get(plain) or known.get(plain.removesuffix("s"))
+
+
+def _named(resource: Resource) -> str:
+    return f"{resource.kind} '{resource.name}'"
+
+
+def _and_now(error: TeleportError, rest: list[Resource]) -> str:
+    """Return the error's hint, and what was not reached because of it."""
+    left = f"Not reached: {', '.join(map(_named, rest))}." if rest else ""
+    return " ".join(filter(None, (error.hint, left)))

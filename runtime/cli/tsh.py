@@ -1,0 +1,248 @@
+"""tsh: the user's client.
+
+What a command needs is imported inside it: `tsh version` and shell completion load click and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from runtime.cli import completion, console
+from runtime.cli.common import program
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from runtime.cli.profile import Home, Keys, Profile
+
+
+def _ttl(context: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    """Return a certificate's lifetime: minutes, or a duration with its unit."""
+    if value is None:
+        return None
+    from runtime.core.defaults import MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL
+    from runtime.core.durations import format_duration, parse_duration
+    from runtime.core.errors import InvalidInput
+
+    try:
+        ttl = parse_duration(f"{value}m" if value.isdecimal() else value)
+    except InvalidInput as error:
+        raise click.BadParameter(f"{error}. Write minutes, or a duration such as 8h or 1h30m.") from error
+    if not MIN_CERTIFICATE_TTL <= ttl <= MAX_CERTIFICATE_TTL:
+        limits = f"{format_duration(MIN_CERTIFICATE_TTL)} to {format_duration(MAX_CERTIFICATE_TTL)}"
+        raise click.BadParameter(f"{format_duration(ttl)} is outside of the limits, {limits}.")
+    return ttl
+
+
+_PROXY = click.option("--proxy", metavar="HOST[:PORT]", help="Address of the proxy [default: the last one; port 3080].")
+_USER = click.option("--user", metavar="NAME", help="Teleport user [default: the last one there, else your own name].")
+_TTL = click.option(
+    "--ttl", metavar="MINUTES", callback=_ttl, help="Lifetime of the certificate; 8h and 1h30m work too."
+)
+_INSECURE = click.option("--insecure", is_flag=True, help="Believe whoever answers at the proxy's address, this once.")
+_FORMAT = click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format."
+)
+
+# The manual writes these before the command; after it they work too.
+tsh = _PROXY(_USER(_TTL(_INSECURE(program("tsh", "Log in to a Teleport cluster and reach its nodes.")))))
+tsh.epilog = "Keys and certificates are kept in ~/.tsh, or in the folder that TELEPORT_HOME names."
+completion.add_completion(tsh)
+
+
+def _before(context: click.Context, name: str) -> Any:
+    """Return an option as it was given before the command."""
+    return context.find_root().params[name]
+
+
+@tsh.command()
+@_PROXY
+@_USER
+@_TTL
+@_INSECURE
+@click.option("--pin", metavar="FINGERPRINT", help="Trust the proxy's certificate with this SHA-256 fingerprint.")
+@click.option("--password-stdin", is_flag=True, help="Read password and one-time code from stdin, a line each.")
+@click.option("--no-agent", is_flag=True, help="Do not load the key into a running ssh-agent.")
+@_FORMAT
+@click.pass_context
+def login(
+    context: click.Context,
+    /,
+    *,
+    proxy: str | None,
+    user: str | None,
+    ttl: timedelta | None,
+    insecure: bool,
+    pin: str | None,
+    password_stdin: bool,
+    no_agent: bool,
+    output: str,
+) -> None:
+    """Log in through a proxy: a key and its certificate in ~/.tsh, and in a running ssh-agent."""
+    from runtime.cli import tsh_login, tsh_status
+    from runtime.cli.tsh_terminal import Pipe, Terminal
+
+    wish = tsh_login.Wish(
+        proxy=proxy or _before(context, "proxy"),
+        user=user or _before(context, "user"),
+        ttl=ttl or _before(context, "ttl"),
+        pin=pin,
+        insecure=insecure or _before(context, "insecure"),
+    )
+    home = _home()
+    profile, keys = tsh_login.log_in(wish, home=home, asker=Pipe() if password_stdin else Terminal(), now=_now)
+    if not no_agent:
+        _load_into_agent(profile, keys)
+    status = tsh_status.status_of(home, profile, current=True, keys=keys)
+    console.out(_json(tsh_status.as_json(status, _now())) if output == "json" else tsh_status.as_text(status, _now()))
+
+
+@tsh.command()
+@_PROXY
+@_USER
+@_FORMAT
+@click.pass_context
+def logout(context: click.Context, /, *, proxy: str | None, user: str | None, output: str) -> None:
+    """Delete keys and certificates, here and in a running ssh-agent: all of them, or those of a proxy or a user.
+
+    The pinned certificate of a proxy is kept.
+    """
+    from runtime.cli.tsh_address import Address
+    from runtime.core.errors import NotFound
+
+    home = _home()
+    proxy, user = proxy or _before(context, "proxy"), user or _before(context, "user")
+    profiles = home.profiles()
+    if proxy is not None:
+        address = Address.parse(proxy)
+        profiles = [profile for profile in profiles if profile.proxy == address]
+        if not profiles:
+            raise NotFound(f"proxy {address} is not known here", hint="What is known shows: tsh status")
+    gone: list[str] = []
+    for profile in profiles:
+        users = [name for name in home.users(profile.proxy) if user in (None, name)]
+        gone += _unload_from_agent(profile, users)
+        gone += [str(path) for path in home.forget(profile, users)]
+    if output == "json":
+        console.out(_json({"removed": gone}))
+        return
+    for what in gone:
+        console.out(f"removed {console.visible(what)}")
+    if not gone:
+        console.say("Nobody was logged in.")
+
+
+@tsh.command()
+@_PROXY
+@_FORMAT
+@click.pass_context
+def status(context: click.Context, /, *, proxy: str | None, output: str) -> None:
+    """Show who is logged in where, and until when.
+
+    The exit code is 0 if the login at the current proxy, or at the one that is named, is valid.
+    """
+    from runtime.cli import tsh_status
+    from runtime.cli.tsh_address import Address
+    from runtime.core.errors import AccessDenied
+
+    home = _home()
+    now = _now()
+    current = home.current()
+    proxy = proxy or _before(context, "proxy")
+    profiles = home.profiles()
+    if proxy is not None:
+        address = Address.parse(proxy)
+        profiles = [profile for profile in profiles if profile.proxy == address]
+    found = [tsh_status.status_of(home, profile, current=profile == current) for profile in profiles]
+    if output == "json":
+        console.out(_json([tsh_status.as_json(each, now) for each in found]))
+    elif found:
+        console.out("\n\n".join(tsh_status.as_text(each, now) for each in found))
+    if not found:
+        raise AccessDenied("not logged in", hint="Log in: tsh --proxy=HOST --user=NAME login")
+    # The current one comes first.
+    if error := found[0].error(now):
+        raise error
+
+
+@tsh.command()
+@_PROXY
+@_USER
+@click.option("--kill", is_flag=True, help="End the agent that SSH_AGENT_PID names.")
+@_FORMAT
+@click.pass_context
+def agent(context: click.Context, /, *, proxy: str | None, user: str | None, kill: bool, output: str) -> None:
+    """Start an ssh-agent that holds your key, and print its environment: eval "$(tsh agent)".
+
+    The key leaves it when the certificate ends; the agent itself ends with eval "$(tsh agent --kill)".
+    """
+    from runtime.cli import tsh_agent, tsh_status
+    from runtime.cli.tsh_login import choose_profile
+    from runtime.core.errors import NotFound
+
+    if kill:
+        pid, lines = tsh_agent.kill(os.environ)
+        console.out(_json({"killed": pid}) if output == "json" else lines)
+        return
+    home = _home()
+    profile = choose_profile(home, proxy or _before(context, "proxy"), user or _before(context, "user"))
+    keys = home.keys(profile.proxy, profile.user)
+    if error := tsh_status.status_of(home, profile, current=True, keys=keys).error(_now()):
+        raise error
+    if keys is None:  # which is an error above; said again for the type checker
+        raise NotFound("not logged in")
+    started = tsh_agent.start(profile, keys, _now())
+    console.out(_json(started.as_json()) if output == "json" else started.as_shell())
+
+
+def _load_into_agent(profile: Profile, keys: Keys) -> None:
+    """Load a login into the agent of this session, if there is one. An agent that is away is worth a warning only."""
+    from runtime.cli import tsh_agent
+    from runtime.core.errors import TeleportError
+
+    if not (socket := os.environ.get("SSH_AUTH_SOCK")):
+        return
+    try:
+        tsh_agent.add(Path(socket), profile, keys, _now())
+    except TeleportError as error:
+        console.say(f"warning: the key was not loaded into an agent: {error}")
+
+
+def _unload_from_agent(profile: Profile, users: list[str]) -> list[str]:
+    from runtime.cli import tsh_agent
+    from runtime.core.errors import TeleportError
+
+    if not users or not (socket := os.environ.get("SSH_AUTH_SOCK")):
+        return []
+    try:
+        return [f"{comment} from the ssh-agent" for comment in tsh_agent.remove(Path(socket), profile, users)]
+    except TeleportError as error:
+        console.say(f"warning: no key was removed from an agent: {error}")
+        return []
+
+
+def _home() -> Home:
+    from runtime.cli.profile import Home
+
+    return Home.find(os.environ)
+
+
+def _now() -> datetime:
+    from runtime.core.clock import SystemClock
+
+    return SystemClock().now()
+
+
+def _json(value: object) -> str:
+    import json
+
+    return json.dumps(value, indent=2)
+
+
+def main() -> NoReturn:
+    """Run tsh as a process."""
+    completion.run(tsh)
