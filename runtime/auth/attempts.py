@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,6 +21,9 @@ from runtime.core.errors import AccessDenied, AlreadyExists, CompareFailed, NotF
 from runtime.core.keys import SECRETS
 
 MAX_FAILURES = 5
+MAX_JOIN_FAILURES = 100
+"""Refused joins of one address. Tokens that are made here cannot be guessed, a static one of a few letters can; and one
+machine that keeps starting with an old token must not shut out all that share its address."""
 LOCKED_FOR = timedelta(minutes=30)
 _PREFIX = f"{SECRETS}/attempts/"
 _TRIES = 50
@@ -54,10 +58,10 @@ class Attempts:
         self._backend = backend
         self._clock = clock
 
-    async def check(self, subject: str) -> None:
-        """Raise LockedOut if the subject is locked."""
+    async def check(self, subject: str, *, most: int = MAX_FAILURES) -> None:
+        """Raise LockedOut if the subject has failed `most` times."""
         count = await self._count(subject)
-        if count.failed >= MAX_FAILURES:
+        if count.failed >= most:
             raise LockedOut(count.last + LOCKED_FOR)
 
     async def begin(self, subject: str) -> None:
@@ -122,6 +126,17 @@ class Attempts:
                     await self._backend.create(key, value, expires=expires)
                 return changed
         raise Unavailable("too many attempts at once", hint="Try again in a few seconds.")
+
+
+def source(address: str) -> str:
+    """Return what a TCP peer's address counts as: IPv6 by /64, which one machine has to itself (RFC 6177 §2)."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return f"source/{address}"
+    if ip.version == 6 and ip.ipv4_mapped is None:
+        return f"source/{ip_network((ip, 64), strict=False)}"
+    return f"source/{(ip.ipv4_mapped if ip.version == 6 else None) or ip}"
 
 
 def _key(subject: str) -> str:

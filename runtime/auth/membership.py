@@ -24,7 +24,7 @@ from runtime.api.messages import (
 )
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit, Field
-from runtime.auth.attempts import Attempts, LockedOut
+from runtime.auth.attempts import MAX_JOIN_FAILURES, Attempts, LockedOut, source
 from runtime.auth.authorities import LocalAuthorities
 from runtime.auth.issuing import Issuer
 from runtime.auth.presence import PresenceStore
@@ -247,9 +247,9 @@ class Members:
 
     async def _redeem(self, caller: Caller, request: JoinRequest) -> JoinToken:
         """Use the token up; an address that guesses is locked out for a while. Raises AccessDenied."""
-        source = f"join/{caller.address}"
+        joining = f"join/{source(caller.address)}"
         try:
-            await self._attempts.check(source)
+            await self._attempts.check(joining, most=MAX_JOIN_FAILURES)
             token = await self._tokens.redeem(request.token.get_secret_value(), request.roles)
         except LockedOut as error:
             raise AccessDenied(
@@ -257,9 +257,9 @@ class Members:
                 hint="Find what keeps starting there with a wrong --token, stop it, and wait.",
             ) from None
         except AccessDenied:
-            await self._attempts.fail(source)
+            await self._attempts.fail(joining)
             raise
-        await self._attempts.forgive(source)
+        await self._attempts.forgive(joining)
         return token
 
     async def _recognise(self, caller: Caller, name: str) -> _Record | None:

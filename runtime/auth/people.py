@@ -8,7 +8,7 @@ from contextlib import suppress
 from runtime.api.messages import SecondFactor
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
-from runtime.auth.attempts import Attempts, LockedOut
+from runtime.auth.attempts import Attempts, LockedOut, source
 from runtime.auth.credentials import Credentials, CredentialStore, Stored
 from runtime.auth.invites import Invite, Invites, no_such_invite
 from runtime.auth.otp import OneTimePassword, accept, new_seed
@@ -47,11 +47,11 @@ class People:
 
     async def show_invite(self, token: str, address: str) -> Invite:
         """Return the open invite of a sign-up link. Raises AccessDenied, or LockedOut for an address that guesses."""
-        await self._attempts.check(_source(address))
+        await self._attempts.check(source(address))
         try:
             return await self._open_invite(token)
         except AccessDenied as error:
-            await self._failed("", address, str(error), subjects=(_source(address),))
+            await self._failed("", address, str(error), subjects=(source(address),))
             raise
 
     async def sign_up(self, token: str, password: str, code: str, address: str) -> str:
@@ -98,7 +98,7 @@ class People:
         too many of them, CompareFailed never: of two logins with one code, the second is a wrong code.
         """
         try:
-            await self._attempts.check(_source(address))
+            await self._attempts.check(source(address))
             await self._attempts.begin(_user(user))
         except LockedOut as error:
             await self._failed(user, address, str(error))
@@ -111,10 +111,10 @@ class People:
                 await self._attempts.withdraw(_user(user))
             raise
         if not right:
-            await self._failed(user, address, "access denied", subjects=(_user(user), _source(address)))
+            await self._failed(user, address, "access denied", subjects=(_user(user), source(address)))
             raise AccessDenied("wrong user name, password or one-time password", hint=WRONG_OTP_HINT)
         await self._attempts.forgive(_user(user))
-        await self._attempts.forgive(_source(address))
+        await self._attempts.forgive(source(address))
         self._audit.emit(EventType.AUTH, user=user, success="true", **{"addr.remote": address})
 
     async def _is(self, stored: Stored, user: str, password: str, code: str) -> bool:
@@ -149,10 +149,6 @@ class People:
 
 def _user(name: str) -> str:
     return f"user/{name}"
-
-
-def _source(address: str) -> str:
-    return f"source/{address}"
 
 
 def _check_unused(invite: Invite, stored: Stored) -> None:

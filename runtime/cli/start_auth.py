@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.audit.log import EventLog
-from runtime.auth.configuration import Configuration, follow, publish, settle
-from runtime.auth.declared import Declared
+from runtime.auth.configuration import Configuration, follow
 from runtime.auth.membership import public_keys
-from runtime.auth.server import AuthOptions, AuthService, open_authorities
-from runtime.auth.tokens import JoinToken
+from runtime.auth.server import AuthService
 from runtime.backend.base import Backend
-from runtime.backend.open import open_backend
+from runtime.cli.start_storage import open_storage
 from runtime.cli.surroundings import Surroundings
 from runtime.core import keys
 from runtime.core.callers import MEMBERS, CallerKind
@@ -28,8 +25,8 @@ from runtime.core.version import __version__
 from runtime.pki.keys import generate_key
 from runtime.service.identity import StoredIdentity, identities_of
 from runtime.service.member import Member
-from runtime.service.metrics import CountedAudit, CountedBackend
-from runtime.service.settings import SecondFactor, Settings
+from runtime.service.metrics import CountedAudit
+from runtime.service.settings import Settings
 from runtime.service.values import Address
 from runtime.transport.limits import Limits
 
@@ -41,12 +38,6 @@ IDENTITIES_SECONDS = 600.0
 """Between two looks at whether admin.identity is due for renewal, in seconds."""
 DRAIN_SECONDS = 5.0
 """How long requests that are being answered may take when auth stops, in seconds."""
-
-_SECOND_FACTORS: Mapping[SecondFactor, m.SecondFactor] = {
-    SecondFactor.OFF: "off",
-    SecondFactor.OTP: "otp",
-    SecondFactor.U2F: "u2f",
-}
 
 
 class AuthPart:
@@ -73,20 +64,20 @@ class AuthPart:
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        """Open the backend and listen. Raises TeleportError."""
+        """Open the storage, waiting for one that is away, and listen. Raises TeleportError."""
         async with AsyncExitStack() as stack:
-            opened = await open_backend(self._settings.backend, clock=self._clock)
-            self._backend = CountedBackend(opened, self._metrics)
-            stack.push_async_callback(self._backend.close)
             audit = self._open_log()
             stack.callback(audit.close)
-            options = await self._configured()
-            authorities = await open_authorities(self._backend, options, self._clock)
+            storage = await open_storage(self._settings, self._clock, self._metrics)
+            stack.push_async_callback(storage.backend.close)
+            self._backend, self._configuration = storage.backend, storage.configuration
+            if self._settings.auth_service.trusted_clusters:
+                logger.warning("trusted_clusters has no effect yet: trusted clusters come with a later release")
             limits = self._settings.teleport.connection_limits
             self._service = AuthService(
-                options,
-                backend=self._backend,
-                authorities=authorities,
+                storage.options,
+                backend=storage.backend,
+                authorities=storage.authorities,
                 clock=self._clock,
                 audit=CountedAudit(audit, self._metrics),
                 auth_servers=lambda: self._auth_servers,
@@ -115,7 +106,7 @@ class AuthPart:
             stack.push_async_callback(self.member.leave)
             self._metrics.watch(self.member)
             await self.member.say_hello()
-            logger.info("auth of cluster %s listens on %s", authorities.user.cluster, Address(host, port))
+            logger.info("auth of cluster %s listens on %s", storage.authorities.user.cluster, Address(host, port))
             self.where = f"auth on {Address(host, port)}"
             self._stack = stack.pop_all()
 
@@ -192,23 +183,6 @@ class AuthPart:
                 hint="It must be a folder that the user who starts teleport may write to.",
             ) from error
 
-    async def _configured(self) -> AuthOptions:
-        """Settle whether file or storage says what auth does, and return it."""
-        options = auth_options(self._settings)
-        if not self._settings.dynamic_config:
-            await publish(Declared(self._backend), ())
-        if self._settings.auth_service.trusted_clusters:
-            logger.warning(
-                "auth_service.trusted_clusters has no effect yet: trusted clusters come with a later release"
-            )
-        file = Configuration(second_factor=options.second_factor, static_tokens=options.static_tokens)
-        self._configuration = await settle(self._backend, file, dynamic=self._settings.dynamic_config)
-        return replace(
-            options,
-            second_factor=self._configuration.second_factor,
-            static_tokens=self._configuration.static_tokens,
-        )
-
     def _apply(self, configuration: Configuration) -> None:
         if configuration != self._configuration:
             logger.info("the configuration in the storage has changed, and holds")
@@ -223,7 +197,10 @@ class AuthPart:
     async def _renew_admin(self) -> None:
         while True:
             await asyncio.sleep(IDENTITIES_SECONDS)
-            await self.identity(CallerKind.ADMIN)
+            try:
+                await self.identity(CallerKind.ADMIN)
+            except TeleportError as error:
+                logger.error("admin.identity cannot be renewed: %s. %s", error, error.hint)  # noqa: TRY400
 
     async def _follow_servers(self) -> None:
         own = self._auth_servers[0]
@@ -235,20 +212,3 @@ class AuthPart:
             except TeleportError as error:
                 logger.warning("cannot list the auth servers: %s", error)
             await asyncio.sleep(SERVERS_SECONDS)
-
-
-def auth_options(settings: Settings) -> AuthOptions:
-    """Return what the service needs of teleport.yaml."""
-    auth = settings.auth_service
-    return AuthOptions(
-        address=auth.listen_addr.host,
-        port=auth.listen_addr.port,
-        cluster_name=auth.cluster_name,
-        second_factor=_SECOND_FACTORS[auth.authentication.second_factor],
-        dynamic_config=settings.dynamic_config,
-        static_tokens=tuple(
-            JoinToken(token=token.value.get_secret_value(), roles=tuple(sorted(map(str, token.roles))), static=True)
-            for token in auth.tokens
-        ),
-        key_algorithm=auth.ca_key_algorithm,
-    )

@@ -44,7 +44,11 @@ def server_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
 
 def warn_of_dates(cert_file: Path, now: datetime) -> None:
     """Say in the log that the certificate in a file has ended, ends within a week, or has not begun."""
-    certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+    try:
+        certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+    except (OSError, ValueError) as error:  # replaced since TLS took it, or odd in a way that TLS does not mind
+        logger.warning("%s: cannot tell how long %s is valid: %s", CERT_SETTING, cert_file, error)
+        return
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < begins:
         logger.warning(

@@ -19,7 +19,7 @@ from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.dial import DIAL_SECONDS
-from runtime.auth.attempts import Attempts
+from runtime.auth.attempts import Attempts, source
 from runtime.auth.credentials import Credentials, CredentialStore, Stored
 from runtime.auth.otp import STEP_SECONDS, OneTimePassword, new_seed
 from runtime.auth.passwords import Passwords
@@ -161,8 +161,8 @@ async def world(pair: AuthPair, tmp_path: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         world = World(pair, stack, tmp_path)
         attempts = Attempts(await world.backend(), CLOCK)
-        stack.push_async_callback(attempts.forgive, "join/127.0.0.1")
-        stack.push_async_callback(attempts.forgive, f"source/{OFFICE}")
+        stack.push_async_callback(attempts.forgive, f"join/{source('127.0.0.1')}")
+        stack.push_async_callback(attempts.forgive, source(OFFICE))
         yield world
 
 

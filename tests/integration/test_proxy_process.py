@@ -8,13 +8,11 @@ import signal
 import ssl
 import subprocess
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyotp
 
 from runtime.pki.keys import generate_key
-from runtime.proxy.self_signed import make_self_signed
 from tests.servers.teleport import Teleport
 from tests.servers.webproxy import PASSWORD, write_pair
 

@@ -9,17 +9,17 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from runtime.core.clock import ManualClock, SystemClock
 from runtime.core.errors import InvalidSettings, Unavailable
-from runtime.proxy.self_signed import LIFE, RENEW_BEFORE, make_self_signed
+from runtime.proxy.self_signed import LIFE, RENEW_BEFORE
 from runtime.proxy.service import ProxyOptions, ProxyService
 from runtime.service.values import Address
 from tests.servers.processes import free_port, listens

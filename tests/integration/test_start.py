@@ -146,3 +146,14 @@ def test_help_lists_the_flags() -> None:
         "--token", "--nodename", "-c, --config", "--labels",
     ):  # fmt: skip
         assert flag in shown
+
+
+def test_a_storage_that_is_away(tmp_path: Path) -> None:
+    """With etcd away auth stays up, says so in the log, is not ready, and SIGTERM ends it."""
+    storage = {"type": "etcd", "peers": ["http://127.0.0.1:1"], "insecure": True}
+    with Teleport(tmp_path / "auth", config={"teleport": {"storage": storage}}) as teleport:
+        teleport.launch()
+        teleport.wait_for_log("ERROR cli.start_storage: the storage cannot be used yet: ")
+        teleport.signal(signal.SIGTERM)
+        assert teleport.wait() == 0
+        assert "ready: " not in teleport.log()

@@ -15,10 +15,15 @@ from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.dial import Dialer
+from runtime.backend.base import Backend
+from runtime.backend.open import open_backend
+from runtime.backend.options import Options
 from runtime.cli.start_auth import AuthPart
+from runtime.cli.start_storage import open_storage
 from runtime.cli.surroundings import Surroundings
 from runtime.core.callers import CallerKind
-from runtime.core.clock import ManualClock, SystemClock
+from runtime.core.clock import Clock, ManualClock, SystemClock
+from runtime.core.errors import Unavailable
 from runtime.pki.certificate import read_certificate
 from runtime.pki.claims import service_principal
 from runtime.pki.verify import verify_host
@@ -140,3 +145,27 @@ async def test_a_new_storage_makes_new_identities(auth: Auth) -> None:
     assert first.authorities != second.authorities
     await auth.shown(part)
     await part.stop()
+
+
+async def test_a_storage_that_is_away_is_waited_for(
+    auth: Auth, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the storage cannot be reached auth tries on, ever more rarely, and says so; then it opens as ever."""
+    tries, pauses = 0, list[float]()
+
+    async def away_at_first(options: Options, *, clock: Clock) -> Backend:
+        nonlocal tries
+        tries += 1
+        if tries < 8:
+            raise Unavailable("nobody answers")
+        return await open_backend(options, clock=clock)
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("runtime.cli.start_storage.open_backend", away_at_first)
+    settings = resolve(f"teleport: {{data_dir: {auth.data_dir.path}}}")
+    storage = await open_storage(settings, auth.clock, Metrics(), pause=pause)
+    await storage.backend.close()
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+    assert caplog.text.count("the storage cannot be used yet: nobody answers") == 7

@@ -297,16 +297,17 @@ def test_labels_of_a_token_and_of_a_node(auth: AuthThread) -> None:
     member = auth.local(CallerKind.NOBODY, "", join)
 
     async def beat(node: AuthClient) -> None:
-        labels = {"env": "dev", "a\x1b[2J": "b\x1b[2J\nc"}
+        labels = {"env": "dev", "a\x1b[2J": "b\x1b[2J\nc\u202e"}
         presence = m.Presence(id=member.id, kind=CallerKind.NODE, name="db1", addr="127.0.0.1:3022", labels=labels)
         await node.call(methods.HEARTBEAT, m.Heartbeat(presence=presence))
 
     auth.local(CallerKind.NODE, str(member.id), beat)
     row = ok(auth.tctl("nodes", "ls")).splitlines()[2]
-    assert row.split() == ["db1", str(member.id), "127.0.0.1:3022", r"a\x1b[2J=b\x1b[2J\x0ac,env=prod"]
+    assert row.split() == ["db1", str(member.id), "127.0.0.1:3022", r"a\x1b[2J=b\x1b[2J\x0ac\u202e,env=prod"]
     as_json = ok(auth.tctl("nodes", "ls", "--format=json"))
+    assert as_json.isascii()
     assert "\x1b" not in as_json
-    assert json.loads(as_json)[0]["presence"]["labels"] == {"env": "prod", "a\x1b[2J": "b\x1b[2J\nc"}
+    assert json.loads(as_json)[0]["presence"]["labels"] == {"env": "prod", "a\x1b[2J": "b\x1b[2J\nc\u202e"}
     assert created["entry"]["token"] not in ok(auth.tctl("tokens", "ls"))  # it was used up
 
 

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import http.client
 import json
 import os
 import pty
 import re
 import shlex
 import signal
+import ssl
+import subprocess
 import sys
 import termios
+import urllib.parse
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,6 +37,7 @@ from runtime.core.callers import CallerKind
 from runtime.pki.keys import generate_key
 from tests.servers.processes import Process, free_port
 from tests.servers.sshd import LOGIN, Sshd
+from tests.servers.teleport import Teleport, run
 from tests.servers.webproxy import PASSWORD, WebCluster, web_cluster
 from tests.unit.cli.tsh_proxy import Cluster
 
@@ -262,6 +267,37 @@ async def test_transcript_of_the_manual(tmp_path: Path) -> None:
         async with Terminal(person, "login") as terminal:
             await terminal.expect("Enter password for Teleport user jsmith: ")
             assert "fingerprint" not in terminal.shown
+
+
+def test_from_the_invite_to_the_login(tmp_path: Path) -> None:
+    """The manual's way with nothing but processes: teleport start, tctl users add, the sign-up page, tsh login."""
+    with Teleport(tmp_path / "teleport", ("auth", "proxy")).start() as teleport:
+        added = teleport.tctl("users", "add", "jsmith", "root,jsmith")
+        found = re.search(r"https://[^/\s]+(/web/newuser/\S+)", added.stdout)
+        assert found, added.stderr
+        trusted = ssl.create_default_context(cafile=teleport.data_dir / "web.pem")
+        connection = http.client.HTTPSConnection("127.0.0.1", teleport.web_port, context=trusted, timeout=SECONDS)
+        connection.request("GET", found[1])
+        secret = re.search(r"secret=([A-Z2-7]+)", connection.getresponse().read().decode())
+        assert secret
+        totp = pyotp.TOTP(secret[1])
+        code = totp.at(datetime.now(UTC) - timedelta(seconds=30))
+        form = urllib.parse.urlencode({"password": PASSWORD, "again": PASSWORD, "otp": code})
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": f"https://{teleport.web_address}"}
+        connection.request("POST", found[1], form, headers)
+        assert connection.getresponse().status == 200
+        connection.close()
+        login = run(
+            "tsh",
+            *(f"--proxy=localhost:{teleport.web_port}", "--user=jsmith", "login", "--password-stdin", "--no-agent"),
+            stdin=f"{PASSWORD}\n{totp.at(datetime.now(UTC))}\n",
+            env={"TELEPORT_HOME": str(tmp_path / "tsh"), "SSL_CERT_FILE": str(teleport.data_dir / "web.pem")},
+        )
+        assert (login.returncode, login.stderr) == (0, "")
+        assert re.search(r"Logins: +jsmith, root\n", login.stdout)
+        certificate = tmp_path / "tsh" / "keys" / f"localhost:{teleport.web_port}" / "jsmith.cert"
+        shown = subprocess.run(["ssh-keygen", "-L", "-f", certificate], capture_output=True, text=True, check=True)
+        assert 'Key ID: "jsmith"' in shown.stdout
 
 
 async def test_login_status_agent_logout(simple: Person, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +32,6 @@ from runtime.service.identity import DataDir, StoredIdentity, identities_of
 
 T = TypeVar("T")
 CLOCK = SystemClock()
-NODE_ID = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 STATIC = JoinToken(token="eoKoh0caiw6weoGupahgh6Wuo7jaTee2", roles=("proxy",), static=True)
 
 
@@ -154,8 +152,3 @@ def run(*arguments: str, stdin: str = "") -> Outcome:
             console.run(tctl, arguments)
     assert isinstance(end.value.code, int)
     return Outcome(end.value.code, out.getvalue(), err.getvalue())
-
-
-def now() -> datetime:
-    """Return the time by the service's clock."""
-    return datetime.now(UTC)

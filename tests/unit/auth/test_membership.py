@@ -11,7 +11,7 @@ import pytest
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.audit.events import EventType
-from runtime.auth.attempts import LOCKED_FOR, MAX_FAILURES
+from runtime.auth.attempts import LOCKED_FOR, MAX_JOIN_FAILURES
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.defaults import CERTIFICATE_TTL
 from runtime.core.errors import AccessDenied, InvalidInput
@@ -101,15 +101,15 @@ async def test_what_cannot_be_certified_uses_no_token_up(world: World, wrong: di
 
 
 async def test_an_address_that_guesses_tokens_is_locked_out(world: World) -> None:
-    """After five wrong tokens the right one is refused from there too, for half an hour; others are let in."""
+    """After a hundred wrong tokens the right one is refused from there too, for half an hour; others are let in."""
     token = await world.token(ttl=2 * HOUR)
-    for number in range(MAX_FAILURES):
+    for number in range(MAX_JOIN_FAILURES):
         with pytest.raises(AccessDenied, match="the token is not valid"):
             await world.join(f"guess {number}")
     with pytest.raises(AccessDenied, match=r"nobody joins from 198\.51\.100\.1 until 12:30 UTC") as caught:
         await world.join(token)
     assert "--token" in caught.value.hint
-    assert len(world.audit.of(EventType.JOIN_REFUSED)) == MAX_FAILURES + 1
+    assert len(world.audit.of(EventType.JOIN_REFUSED)) == MAX_JOIN_FAILURES + 1
     await world.join(token, address=ELSEWHERE)
     world.clock.advance(LOCKED_FOR)
     await world.join(token)
@@ -119,7 +119,7 @@ async def test_a_good_token_forgives_wrong_ones(world: World) -> None:
     """Behind one address many machines join: one that comes with an old token now and then keeps nobody out."""
     token = await world.token(ttl=HOUR)
     for _ in range(3):
-        for _ in range(MAX_FAILURES - 1):
+        for _ in range(MAX_JOIN_FAILURES - 1):
             with pytest.raises(AccessDenied):
                 await world.join("old")
         await world.join(token)

@@ -13,7 +13,7 @@ import pytest
 from runtime.api.messages import SecondFactor
 from runtime.audit.events import EventType
 from runtime.audit.log import Field
-from runtime.auth.attempts import LOCKED_FOR, MAX_FAILURES, Attempts, LockedOut
+from runtime.auth.attempts import LOCKED_FOR, MAX_FAILURES, Attempts, LockedOut, source
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.invites import Invites
 from runtime.auth.passwords import Passwords
@@ -164,6 +164,22 @@ async def test_a_source_that_guesses_names_is_locked(world: World) -> None:
         await world.people.log_in("joe", PASSWORD, world.code(), AWAY)
     world.clock.advance(timedelta(seconds=30))
     await world.people.log_in("joe", PASSWORD, world.code(), HOME)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("fe80::1%eth0", "fe80::1", True),
+        ("", "192.0.2.1", False),
+    ],
+)
+def test_a_source_is_what_one_machine_can_have(one: str, other: str, same: bool) -> None:
+    """An IPv4 address is a source of its own; of IPv6 the /64 is, for one machine has all of it."""
+    assert (source(one) == source(other)) is same
 
 
 async def test_guesses_at_once_are_counted_before_they_are_judged(world: World) -> None:

@@ -30,6 +30,7 @@ Result = TypeVar("Result", bound=m.Message)
 
 KEY = generate_key().public.line
 """A public key, where it does not matter whose."""
+HOUR = timedelta(hours=1)
 ADMIN = Caller(CallerKind.ADMIN, "00000000-0000-4000-8000-00000000000a", "127.0.0.1")
 PROXY = Caller(CallerKind.PROXY, "00000000-0000-4000-8000-00000000000b", "192.0.2.80")
 STATIC = JoinToken(token="xxxxxx", roles=("proxy", "node"), static=True)
@@ -128,6 +129,3 @@ async def error_of(world: World, caller: Caller, method: Method[Params, Result],
     except TeleportError as error:
         return error
     raise AssertionError(f"{caller} was let do {method.name}")
-
-
-HOUR = timedelta(hours=1)

@@ -168,7 +168,7 @@ def stored(role: CallerKind = CallerKind.ADMIN, *, life: timedelta = timedelta(h
     )
 
 
-def setup(folder: Path, content: bytes | None, *, config: str = "") -> Path:
+def machine(folder: Path, content: bytes | None, *, config: str = "") -> Path:
     """Write a configuration, and an administrator's identity into its data_dir; return the configuration."""
     data_dir = folder / "data"
     data_dir.mkdir(mode=0o700)
@@ -186,7 +186,7 @@ def users_ls(config: Path) -> Outcome:
 
 def test_without_an_identity(tmp_path: Path) -> None:
     """On a machine without auth the error names the file and both ways on."""
-    outcome = users_ls(setup(tmp_path, None))
+    outcome = users_ls(machine(tmp_path, None))
     assert outcome.code == 1
     assert f"there is no identity {tmp_path}/data/admin.identity" in outcome.err
     assert "Run tctl where auth runs" in outcome.err
@@ -197,7 +197,7 @@ def test_an_identity_that_may_not_be_read() -> None:
     """Who is not root is told so, with the file and what to type."""
     with tempfile.TemporaryDirectory() as name:  # not tmp_path: the folders above that are closed to others
         folder = Path(name)
-        config = setup(folder, stored().model_dump_json().encode())
+        config = machine(folder, stored().model_dump_json().encode())
         assert "cannot be read" not in users_ls(config).err  # also imports what the other user may not
         folder.chmod(0o755)
         config.chmod(0o644)
@@ -234,7 +234,7 @@ def another_user(folder: Path) -> Iterator[None]:
 )
 def test_an_identity_that_is_not_good(tmp_path: Path, content: bytes, message: str, hint: str) -> None:
     """An empty, foreign or expired identity is told before anybody is called."""
-    outcome = users_ls(setup(tmp_path, content))
+    outcome = users_ls(machine(tmp_path, content))
     assert outcome.code == 1
     assert message in outcome.err
     assert hint in outcome.err
@@ -259,7 +259,7 @@ def test_a_bad_configuration(tmp_path: Path) -> None:
 )
 def test_where_auth_is_looked_for(tmp_path: Path, config: str, heard: str | None, servers: list[str]) -> None:
     """Here first, at the address that auth listens on; then where heartbeats said that others are."""
-    file = setup(tmp_path, stored().model_dump_json().encode(), config=config)
+    file = machine(tmp_path, stored().model_dump_json().encode(), config=config)
     if heard is not None:
         (tmp_path / "data" / "authservers.json").write_text(heard)
     _, found = reach(Where(config=str(file)), CLOCK)

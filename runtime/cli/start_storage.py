@@ -1,0 +1,92 @@
+"""What auth needs before it can serve: its storage, the configuration that holds, and the cluster's authorities."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from runtime.api import messages as m
+from runtime.auth.authorities import LocalAuthorities
+from runtime.auth.configuration import Configuration, publish, settle
+from runtime.auth.declared import Declared
+from runtime.auth.server import AuthOptions, open_authorities
+from runtime.auth.tokens import JoinToken
+from runtime.backend.base import Backend
+from runtime.backend.open import open_backend
+from runtime.core.clock import Clock
+from runtime.core.errors import Unavailable
+from runtime.service.metrics import CountedBackend, Metrics
+from runtime.service.settings import SecondFactor, Settings
+
+logger = logging.getLogger(__name__)
+
+MAX_PAUSE_SECONDS = 30.0
+"""Longest pause between two tries while the storage is away."""
+
+_SECOND_FACTORS: Mapping[SecondFactor, m.SecondFactor] = {
+    SecondFactor.OFF: "off",
+    SecondFactor.OTP: "otp",
+    SecondFactor.U2F: "u2f",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """An open storage, and what it said. Who gets it closes the backend."""
+
+    backend: Backend
+    options: AuthOptions
+    configuration: Configuration
+    authorities: LocalAuthorities
+
+
+async def open_storage(
+    settings: Settings, clock: Clock, metrics: Metrics, *, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> Storage:
+    """Open the storage and read what auth starts with. While the storage is away it tries on, and says so.
+
+    Raises TeleportError for settings that cannot be right, and for content that cannot be used.
+    """
+    wait = 1.0
+    while True:
+        try:
+            return await _open(settings, clock, metrics)
+        except Unavailable as error:
+            logger.error("the storage cannot be used yet: %s. %s Trying again.", error, error.hint)  # noqa: TRY400
+        await pause(wait)
+        wait = min(MAX_PAUSE_SECONDS, 2 * wait)
+
+
+async def _open(settings: Settings, clock: Clock, metrics: Metrics) -> Storage:
+    backend = CountedBackend(await open_backend(settings.backend, clock=clock), metrics)
+    try:
+        options = auth_options(settings)
+        if not settings.dynamic_config:
+            await publish(Declared(backend), ())
+        file = Configuration(second_factor=options.second_factor, static_tokens=options.static_tokens)
+        configuration = await settle(backend, file, dynamic=settings.dynamic_config)
+        options = replace(options, second_factor=configuration.second_factor, static_tokens=configuration.static_tokens)
+        authorities = await open_authorities(backend, options, clock)
+    except BaseException:
+        await backend.close()
+        raise
+    return Storage(backend, options, configuration, authorities)
+
+
+def auth_options(settings: Settings) -> AuthOptions:
+    """Return what the service needs of teleport.yaml."""
+    auth = settings.auth_service
+    return AuthOptions(
+        address=auth.listen_addr.host,
+        port=auth.listen_addr.port,
+        cluster_name=auth.cluster_name,
+        second_factor=_SECOND_FACTORS[auth.authentication.second_factor],
+        dynamic_config=settings.dynamic_config,
+        static_tokens=tuple(
+            JoinToken(token=token.value.get_secret_value(), roles=tuple(sorted(map(str, token.roles))), static=True)
+            for token in auth.tokens
+        ),
+        key_algorithm=auth.ca_key_algorithm,
+    )
