@@ -211,12 +211,18 @@ class Signup(Message):
     user: Text
 
 
-class UserRequest(Message):
-    """A user to create or to invite anew. Without logins the user's own name is the login."""
+class InviteRequest(Message):
+    """A user to invite, for how long, and the kind of one-time passwords: by the clock (totp) or by counting (hotp)."""
 
     name: Text
-    logins: tuple[Text, ...] = ()
     ttl: timedelta = SIGNUP_TTL
+    otp: Literal["totp", "hotp"] = "totp"
+
+
+class UserRequest(InviteRequest):
+    """A user to create and invite. Without logins the user's own name is the login."""
+
+    logins: tuple[Text, ...] = ()
 
 
 class Invite(Message):

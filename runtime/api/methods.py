@@ -46,7 +46,7 @@ SIGNUP_SHOW = Method("people.signup.show", m.SignupQuery, m.SignupForm, frozense
 SIGNUP_COMPLETE = Method("people.signup.complete", m.SignupRequest, m.Signup, frozenset({_PROXY}))
 
 USERS_CREATE = Method("users.create", m.UserRequest, m.Invite, frozenset({_ADMIN}))
-USERS_RESET = Method("users.reset", m.Name, m.Invite, frozenset({_ADMIN}))
+USERS_RESET = Method("users.reset", m.InviteRequest, m.Invite, frozenset({_ADMIN}))
 USERS_LIST = Method("users.list", m.Nothing, m.UserList, frozenset({_ADMIN}))
 USERS_DELETE = Method("users.delete", m.Name, m.Nothing, frozenset({_ADMIN}))
 

@@ -217,13 +217,14 @@ class Handlers:
         self._audit.emit(EventType.RESOURCE_WRITTEN, kind="User", name=user.name, by=str(caller))
         return await self._invite(user.name, params, caller)
 
-    async def reset_user(self, caller: Caller, params: m.Name) -> m.Invite:
-        """Take a user's password and second factor away and invite it anew. Raises NotFound."""
+    async def reset_user(self, caller: Caller, params: m.InviteRequest) -> m.Invite:
+        """Take a user's password and second factor away and invite it anew. Raises NotFound, InvalidInput."""
+        check_invite_ttl(params.ttl)
         user = await self._declared.get(User, params.name)
         # Invites first: with one, credentials could come back at once.
         await self._forget_user(user.name)
         self._audit.emit(EventType.USER_RESET, user=user.name, by=str(caller))
-        return await self._invite(user.name, m.UserRequest(name=user.name), caller)
+        return await self._invite(user.name, params, caller)
 
     async def list_users(self, caller: Caller, params: m.Nothing) -> m.UserList:
         """List all users, with whether they can log in: anybody can lock a name, so only who signed up is locked."""
@@ -261,8 +262,8 @@ class Handlers:
         await self._credentials.delete(name)
         await self._attempts.forgive(f"user/{name}")
 
-    async def _invite(self, name: str, params: m.UserRequest, caller: Caller) -> m.Invite:
-        invite = await self._invites.mint(name, params.ttl)
+    async def _invite(self, name: str, params: m.InviteRequest, caller: Caller) -> m.Invite:
+        invite = await self._invites.mint(name, params.ttl, params.otp)
         self._audit.emit(
             EventType.USER_INVITED, user=name, by=str(caller), expires=f"{invite.expires:%Y-%m-%dT%H:%M:%SZ}"
         )

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -78,12 +79,13 @@ class Invites:
         self._clock = clock
         self._new_token = token
 
-    async def mint(self, user: str, ttl: timedelta) -> Invite:
+    async def mint(self, user: str, ttl: timedelta, otp: Literal["totp", "hotp"] = "totp") -> Invite:
         """Return a new invite for the user; older ones of the same user no longer work. Raises InvalidInput."""
         check_invite_ttl(ttl)
         await self.revoke_of(user)
         expires = self._clock.now() + ttl
-        invite = Invite(token=self._new_token(), user=user, otp=OneTimePassword(seed=new_seed()), expires=expires)
+        generator = OneTimePassword(type=otp, seed=new_seed())
+        invite = Invite(token=self._new_token(), user=user, otp=generator, expires=expires)
         await self._backend.create(_PREFIX + invite.id, invite.model_dump_json().encode(), expires=expires)
         return invite
 

@@ -6,9 +6,10 @@ import json
 import re
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyotp
 import pytest
@@ -61,15 +62,21 @@ def failed(outcome: Outcome) -> str:
 
 def sign_up(auth: AuthThread, token: str) -> pyotp.TOTP:
     """Complete an invite as a proxy does, and return the person's generator."""
+    generator = sign_up_with(auth, token, lambda made: made.at(CLOCK.now() - timedelta(seconds=30)))
+    assert isinstance(generator, pyotp.TOTP)
+    return generator
 
-    async def work(proxy: AuthClient) -> pyotp.TOTP:
+
+def sign_up_with(auth: AuthThread, token: str, code: Callable[[Any], str]) -> pyotp.OTP:
+    """Complete an invite with the code that is made of the generator on the page, and return the generator."""
+
+    async def work(proxy: AuthClient) -> pyotp.OTP:
         query = {"token": token, "address": "192.0.2.1"}
         form = await proxy.call(methods.SIGNUP_SHOW, m.SignupQuery.model_validate(query))
-        totp = pyotp.parse_uri(form.otp_uri)
-        assert isinstance(totp, pyotp.TOTP)
-        typed = {"password": PASSWORD, "otp": totp.at(CLOCK.now() - timedelta(seconds=30))}
+        generator = pyotp.parse_uri(form.otp_uri)
+        typed = {"password": PASSWORD, "otp": code(generator)}
         await proxy.call(methods.SIGNUP_COMPLETE, m.SignupRequest.model_validate({**query, **typed}))
-        return totp
+        return generator
 
     return auth.local(CallerKind.PROXY, str(auth.identity(CallerKind.PROXY).id), work)
 
@@ -119,6 +126,18 @@ def test_a_user_from_add_to_del(auth: AuthThread) -> None:
         "user.signup",
         "user.deleted",
     ]
+
+
+@pytest.mark.parametrize("command", [["add", "ann", "--otp", "hotp"], ["reset", "ann", "--otp", "hotp", "--ttl", "5m"]])
+def test_a_user_with_a_token_that_counts(auth: AuthThread, command: list[str]) -> None:
+    """With --otp hotp the page shows a generator that counts (RFC 4226), and each of its codes logs in once."""
+    if command[0] == "reset":
+        ok(auth.tctl("users", "add", "ann"))
+    hotp = sign_up_with(auth, token_in(ok(auth.tctl("users", *command))), lambda made: str(made.at(0)))
+    assert isinstance(hotp, pyotp.HOTP)
+    assert log_in(auth, "ann", PASSWORD, hotp.at(1)).user == "ann"
+    with pytest.raises(Exception, match="wrong user name"):
+        log_in(auth, "ann", PASSWORD, hotp.at(1))
 
 
 def test_the_default_login_is_the_users_own_name(auth: AuthThread) -> None:

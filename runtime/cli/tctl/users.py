@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import click
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from runtime.api.client import AuthClient
     from runtime.api.messages import Invite, UserEntry
 
+OtpType: TypeAlias = Literal["totp", "hotp"]
+
 
 @connecting
 @click.group()
@@ -27,34 +29,47 @@ def users() -> None:
     """Add, list, reset and delete users."""
 
 
-@connecting
-@users.command()
-@click.argument("name")
-@click.argument("logins", type=Words(), required=False, default=())
-@click.option(
+_ttl = click.option(
     "--ttl",
     type=Lifetime(),
     default=format_duration(defaults.SIGNUP_TTL),
     show_default=True,
     help="How long the sign-up URL is good for, 1m to 30h.",
 )
+_otp = click.option(
+    "--otp",
+    type=click.Choice(["totp", "hotp"]),
+    default="totp",
+    show_default=True,
+    help="One-time passwords by the clock (totp), or by counting, for tokens without one (hotp).",
+)
+
+
+@connecting
+@users.command()
+@click.argument("name")
+@click.argument("logins", type=Words(), required=False, default=())
+@_ttl
+@_otp
 @format_option
-def add(name: str, logins: tuple[str, ...], ttl: timedelta, shape: str) -> None:
+def add(name: str, logins: tuple[str, ...], ttl: timedelta, otp: OtpType, shape: str) -> None:
     """Add a user and print the URL with which it signs up.
 
     LOGINS are the OS users it may log in to nodes as, with commas: joe,root. Without them it is NAME.
     """
     from runtime.api import messages, methods
 
-    invite = ask(methods.USERS_CREATE, messages.UserRequest(name=name, logins=logins, ttl=ttl))
+    invite = ask(methods.USERS_CREATE, messages.UserRequest(name=name, logins=logins, ttl=ttl, otp=otp))
     _show_invite(invite, ttl, shape)
 
 
 @connecting
 @users.command()
 @click.argument("name")
+@_ttl
+@_otp
 @format_option
-def reset(name: str, shape: str) -> None:
+def reset(name: str, ttl: timedelta, otp: OtpType, shape: str) -> None:
     """Invite a user anew; the old password ends.
 
     Password and second factor are taken away and a new sign-up URL is printed. This also unlocks a user who is locked
@@ -62,7 +77,7 @@ def reset(name: str, shape: str) -> None:
     """
     from runtime.api import messages, methods
 
-    _show_invite(ask(methods.USERS_RESET, messages.Name(name=name)), defaults.SIGNUP_TTL, shape)
+    _show_invite(ask(methods.USERS_RESET, messages.InviteRequest(name=name, ttl=ttl, otp=otp)), ttl, shape)
 
 
 @connecting

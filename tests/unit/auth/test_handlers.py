@@ -249,7 +249,7 @@ async def test_an_invite_ends_with_its_user(world: World) -> None:
 async def test_reset_takes_the_password_away_and_is_audited(world: World) -> None:
     """The old password is gone before the new link is known; both are in the log with who did it."""
     totp = await sign_up(world, (await invite(world)).token)
-    anew = await world.call(ADMIN, methods.USERS_RESET, m.Name(name="joe"))
+    anew = await world.call(ADMIN, methods.USERS_RESET, m.InviteRequest(name="joe"))
     error = await error_of(world, PROXY, methods.LOGIN, login(world, totp))
     assert isinstance(error, AccessDenied)
     assert world.audit.of(EventType.USER_RESET) == [{"user": "joe", "by": str(ADMIN)}]

@@ -273,6 +273,20 @@ async def test_a_new_invite_replaces_the_old(world: World) -> None:
     assert await world.people.show_invite(new.token, HOME) == await world.people.show_invite(new.token, HOME)
 
 
+async def test_passwords_by_counting_log_in_one_by_one(world: World) -> None:
+    """With HOTP each code works once and in order; codes that were made and not used are skipped, up to ten."""
+    invite = await world.invites.mint("joe", timedelta(hours=1), "hotp")
+    codes = pyotp.HOTP(invite.otp.seed)
+    await world.people.sign_up(invite.token, PASSWORD, codes.at(0), HOME)
+    for wrong in (0, 12):
+        with pytest.raises(AccessDenied, match="wrong"):
+            await world.people.log_in("joe", PASSWORD, codes.at(wrong), HOME)
+    for right in (1, 2, 13):
+        await world.people.log_in("joe", PASSWORD, codes.at(right), HOME)
+    with pytest.raises(AccessDenied, match="wrong"):
+        await world.people.log_in("joe", PASSWORD, codes.at(2), HOME)
+
+
 async def test_without_a_second_factor_the_password_is_enough() -> None:
     """second_factor: off asks for no code, and still refuses a wrong password."""
     world = World("off")
