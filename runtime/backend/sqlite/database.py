@@ -213,10 +213,13 @@ def _prepare_schema(path: Path, connection: apsw.Connection, *, deadline: float)
 
 
 def _check_owner(path: Path, connection: apsw.Connection) -> None:
-    with connection:  # one moment's reading: somebody else may be making the schema right now
+    connection.execute("BEGIN")  # one moment's reading: somebody else may be making the schema right now
+    try:
         version = connection.pragma("user_version")
         application = connection.pragma("application_id")
         empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
+    finally:
+        connection.execute("COMMIT")
     if application != APPLICATION_ID and not (empty and application == 0 and version == 0):
         raise InvalidSettings(f"{path} is another application's database", hint="Name another file.")
     if version > SCHEMA_VERSION:
