@@ -116,11 +116,12 @@ class Listener:
         except OSError as error:  # ssl.SSLError and TimeoutError too
             logger.debug("no handshake with %s: %s", peer, error)
         finally:
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
             self._sources[source] -= 1
             if not self._sources[source]:
                 del self._sources[source]
+            # Only one that is not over: before Python 3.11.4 asyncio cannot abort a TLS transport that has ended.
+            if isinstance(transport, asyncio.WriteTransport) and not observed.over:
+                transport.abort()
 
 
 class _Observed(asyncio.Protocol):
@@ -128,6 +129,8 @@ class _Observed(asyncio.Protocol):
 
     def __init__(self, protocol: asyncio.Protocol, loop: asyncio.AbstractEventLoop, unread_seconds: float) -> None:
         self.closed: asyncio.Future[None] = loop.create_future()
+        self.over = False
+        """Whether the transport has ended; `closed` may also have been cancelled by who waited for it."""
         self._protocol = protocol
         self._loop = loop
         self._unread_seconds = unread_seconds
@@ -153,6 +156,7 @@ class _Observed(asyncio.Protocol):
         self._protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.over = True
         self._stop_waiting()
         self._protocol.connection_lost(exc)
         if not self.closed.done():
