@@ -6,5 +6,10 @@ import signal
 
 
 def pytest_configure() -> None:
-    """End as on Ctrl-C when somebody ends us, `timeout` or a CI system: the servers that tests have started end too."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """End as on Ctrl-C when somebody ends us, `timeout` or a CI system: the servers that tests have started end too.
+
+    Ctrl-C itself is ignored by what a shell has put into the background, and by all that this starts in turn: programs
+    that are to be interrupted by a test would not notice.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
