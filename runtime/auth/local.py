@@ -4,43 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Self
 
 from runtime.api.client import AuthClient
+from runtime.api.pipe import Pipe
 from runtime.api.session import Session
 from runtime.auth.dispatch import Dispatcher
 from runtime.core.callers import Caller, CallerKind
 
 ADDRESS = "127.0.0.1"
 """Where such a caller is."""
-
-
-class Pipe:
-    """One end of a byte stream in memory; closing either end ends both."""
-
-    def __init__(self) -> None:
-        self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self._other: Pipe = self
-
-    @classmethod
-    def pair(cls) -> tuple[Self, Self]:
-        """Return both ends of a new stream."""
-        ours, theirs = cls(), cls()
-        ours._other, theirs._other = theirs, ours
-        return ours, theirs
-
-    async def read(self) -> bytes:
-        """Return what the other end wrote; nothing when it was closed."""
-        return await self._inbox.get()
-
-    async def write(self, data: bytes) -> None:
-        """Hand bytes to the other end."""
-        self._other._inbox.put_nowait(data)
-
-    async def close(self) -> None:
-        """End both directions."""
-        self._inbox.put_nowait(b"")
-        self._other._inbox.put_nowait(b"")
 
 
 class LocalCallers:

@@ -15,12 +15,12 @@ from runtime.api import client as client_module
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.pipe import Pipe
 from runtime.api.session import Session
 from runtime.api.wire import MAX_PENDING, Connection, Request
 from runtime.auth.dispatch import Dispatcher, EmitPiece
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound, TeleportError, Unavailable
-from tests.servers.pipe import Pipe
 
 PONG = m.Pong(cluster="main", version="1", time=datetime(2026, 1, 1, tzinfo=UTC), second_factor="otp")
 

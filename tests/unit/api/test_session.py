@@ -8,10 +8,10 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from runtime.api.pipe import Pipe
 from runtime.api.session import Emit, Serve, Session, refuse
 from runtime.api.wire import Json
 from runtime.core.errors import AccessDenied, TeleportError, Unavailable
-from tests.servers.pipe import Pipe
 
 
 @asynccontextmanager

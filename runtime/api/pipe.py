@@ -1,23 +1,24 @@
-"""A two-way byte stream in memory, to join the two ends of a conversation in a test."""
+"""A conversation without a socket: a byte stream in memory, for callers within auth's process and for tests."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Self
 
 
 class Pipe:
-    """One end of a stream in memory; closing either end ends both."""
+    """One end of a byte stream in memory; closing either end ends both. It is a `runtime.api.session.Stream`."""
 
     def __init__(self) -> None:
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self._other = self
+        self._other: Pipe = self
 
     @classmethod
-    def pair(cls) -> tuple[Pipe, Pipe]:
+    def pair(cls) -> tuple[Self, Self]:
         """Return both ends of a new stream."""
-        left, right = cls(), cls()
-        left._other, right._other = right, left
-        return left, right
+        ours, theirs = cls(), cls()
+        ours._other, theirs._other = theirs, ours
+        return ours, theirs
 
     async def read(self) -> bytes:
         """Return what the other end wrote; nothing when it was closed."""
