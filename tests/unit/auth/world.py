@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.methods import Method
+from runtime.api.pipe import Pipe
 from runtime.api.session import Session
-from runtime.auth.local import Pipe
 from runtime.auth.server import AuthOptions, AuthService, open_authorities
 from runtime.auth.tokens import JoinToken
 from runtime.backend.memory import MemoryBackend
