@@ -20,26 +20,12 @@ from runtime.cli.console import visible
 from runtime.cli.tsh_address import Address, fingerprint_of
 from runtime.cli.tsh_messages import AuthorityKeys, LoginReply, LoginRequest, Ping
 from runtime.core.defaults import PROXY_WEB_PORT
-from runtime.core.errors import (
-    AccessDenied,
-    AlreadyExists,
-    CompareFailed,
-    InvalidInput,
-    InvalidResource,
-    NotFound,
-    TeleportError,
-    Unavailable,
-)
+from runtime.core.errors import AccessDenied, InvalidInput, TeleportError, Unavailable, kind_named
 
 TIMEOUT = 10.0
 """Seconds that a connection, or any one read from it, may take."""
 MAX_REPLY_BYTES = 1 << 20
 _MAX_TEXT = 16 * 1024
-
-_KINDS: dict[str, type[TeleportError]] = {
-    kind.__name__: kind
-    for kind in (AccessDenied, AlreadyExists, CompareFailed, InvalidInput, InvalidResource, NotFound, Unavailable)
-}
 
 
 class UntrustedCertificate(AccessDenied):
@@ -212,8 +198,7 @@ class WebClient:
             if status >= 500:
                 return Unavailable(f"proxy {self.address} has failed: HTTP status {status}", hint="Try again later.")
             return self._no_proxy(f"it answers with HTTP status {status}")
-        kind, hint = said.get("kind"), said.get("hint")
-        error = _KINDS.get(kind, TeleportError) if isinstance(kind, str) else TeleportError
+        hint, error = said.get("hint"), kind_named(said.get("kind"))
         # One line each: a message must not look like more than one.
         return error(
             visible(said["message"][:_MAX_TEXT]), hint=visible(hint[:_MAX_TEXT]) if isinstance(hint, str) else ""

