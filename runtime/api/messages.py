@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, StrictBool, StrictInt
 
 from runtime.core.callers import CallerKind
 from runtime.core.defaults import CERTIFICATE_TTL, JOIN_TOKEN_TTL, SIGNUP_TTL
@@ -339,3 +339,33 @@ class ResourceEvent(Message):
     snapshot: tuple[ResourceDocument, ...] | None = None
     put: ResourceDocument | None = None
     deleted: Text | None = None
+
+
+# --- audit -------------------------------------------------------------------------------------------------------
+
+MAX_AUDIT_EVENTS = 256
+"""Events of one call."""
+
+
+class AuditEvent(Message):
+    """Something that happened at a member; it arrives at least once, and its uid tells when it came twice."""
+
+    event: Text
+    uid: UUID
+    time: datetime
+    fields: Annotated[
+        dict[
+            Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_.]{0,63}$")],
+            Annotated[str, Field(max_length=64 * 1024)]
+            | StrictBool
+            | StrictInt
+            | Annotated[list[Text], Field(max_length=256)],
+        ],
+        Field(max_length=64),
+    ]
+
+
+class AuditEvents(Message):
+    """Events in the order in which they happened."""
+
+    events: Annotated[tuple[AuditEvent, ...], Field(max_length=MAX_AUDIT_EVENTS)]

@@ -60,6 +60,8 @@ RESOURCES_WRITE = Method("resources.write", m.ResourceDocument, m.ResourceDocume
 RESOURCES_REMOVE = Method("resources.remove", m.ResourceRef, m.Nothing, frozenset({_ADMIN}))
 RESOURCES_WATCH = Method("resources.watch", m.ResourceQuery, m.Nothing, MEMBERS | {_ADMIN}, pieces=m.ResourceEvent)
 
+AUDIT = Method("audit.emit", m.AuditEvents, m.Nothing, frozenset({CallerKind.NODE, _PROXY}))
+
 METHODS: dict[str, Method[Any, Any]] = {  # Any: each entry has its own types, checked where it is called and served
     method.name: method for method in list(globals().values()) if isinstance(method, Method)
 }

@@ -11,6 +11,21 @@ class EventType(StrEnum):
     AUTH = "auth"
     """An authentication attempt, with `success` and, if that is "false", `error` (manual)."""
 
+    SESSION_START = "session.start"
+    """A session in a terminal has begun (manual)."""
+    SESSION_END = "session.end"
+    EXEC = "exec"
+    """A command has ended, with `command`, `exitCode` and `exitError` (manual)."""
+    SCP = "scp"
+    """A file was copied, with `path`, `len` and `action`: read or write (manual)."""
+    RESIZE = "resize"
+    """A terminal has another `size` (manual)."""
+    SESSION_REJECTED = "session.rejected"
+    PORT_FORWARD = "port.forward"
+    PROXY_CONNECT = "proxy.connect"
+    PROXY_REJECTED = "proxy.rejected"
+    WEB_REJECTED = "web.rejected"
+
     USER_SIGNUP = "user.signup"
     USER_LOCKED = "user.locked"
     USER_INVITED = "user.invited"
@@ -25,3 +40,21 @@ class EventType(StrEnum):
     RESOURCE_WRITTEN = "resource.written"
     RESOURCE_REMOVED = "resource.removed"
     CALL_REFUSED = "call.refused"
+
+
+FROM_MEMBERS = frozenset(
+    {
+        EventType.AUTH,
+        EventType.SESSION_START,
+        EventType.SESSION_END,
+        EventType.EXEC,
+        EventType.SCP,
+        EventType.RESIZE,
+        EventType.SESSION_REJECTED,
+        EventType.PORT_FORWARD,
+        EventType.PROXY_CONNECT,
+        EventType.PROXY_REJECTED,
+        EventType.WEB_REJECTED,
+    }
+)
+"""What nodes and proxies may tell of; the rest only auth knows."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
 
 from runtime.api import messages as m
 from runtime.api import methods
-from runtime.audit.events import EventType
-from runtime.audit.log import Audit
+from runtime.audit.events import FROM_MEMBERS, EventType
+from runtime.audit.log import Audit, Field
 from runtime.auth.attempts import Attempts
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared, known_kind
@@ -33,6 +33,9 @@ from runtime.core.resources.names import Labels
 from runtime.core.version import __version__
 from runtime.pki.claims import check_logins, check_ttl, check_user
 from runtime.pki.keys import parse_public_key
+
+_OURS = frozenset({"event", "uid", "time", "server_id"})
+"""Fields of an event that its sender cannot set."""
 
 _LABELS: TypeAdapter[Mapping[str, str]] = TypeAdapter(Labels)
 
@@ -94,6 +97,7 @@ class Handlers:
         dispatcher.on(methods.RESOURCES_WRITE, self.write_resource)
         dispatcher.on(methods.RESOURCES_REMOVE, self.remove_resource)
         dispatcher.on_stream(methods.RESOURCES_WATCH, self.watch_resources)
+        dispatcher.on(methods.AUDIT, self.audit_events)
 
     # --- the cluster ---------------------------------------------------------------------------------------------
 
@@ -342,6 +346,24 @@ class Handlers:
         async with aclosing(self._declared.follow(known_kind(params.kind))) as events:
             async for event in events:
                 await emit(event)
+        return m.Nothing()
+
+    # --- audit ---------------------------------------------------------------------------------------------------
+
+    async def audit_events(self, caller: Caller, params: m.AuditEvents) -> m.Nothing:
+        """Log what happened at a member; whose it is, auth says. Raises InvalidInput: then none is logged."""
+        for event in params.events:
+            if event.event not in FROM_MEMBERS:
+                raise InvalidInput(f"{caller.kind} cannot tell of {event.event[:64]!a}", hint="Is auth the older one?")
+        for event in params.events:
+            told = {name: value for name, value in event.fields.items() if name not in _OURS}
+            fields: dict[str, Field] = {
+                **told,
+                "uid": str(event.uid),
+                "time": f"{event.time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "server_id": caller.name,
+            }
+            self._audit.emit(EventType(event.event), **fields)
         return m.Nothing()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -30,6 +30,20 @@ class Rights:
     max_ttl: timedelta
     forward_agent: bool
     port_forwarding: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a user may do on one node as one login. Of several roles the strictest option counts."""
+
+    login: str
+    roles: tuple[str, ...]
+    """The roles that allow it."""
+    forward_agent: bool
+    port_forwarding: bool
+    file_copy: bool
+    max_sessions: int
+    idle_timeout: timedelta | None
 
 
 def user_role(user: User) -> Role | None:
@@ -88,3 +102,76 @@ def rights(user: User, declared: Mapping[str, Role]) -> Rights:
         forward_agent=all(role.spec.options.forward_agent for role in roles),
         port_forwarding=all(role.spec.options.port_forwarding for role in roles),
     )
+
+
+def access_to_node(user: User, declared: Mapping[str, Role], labels: Mapping[str, str], login: str) -> Grant:
+    """Return what the user may do as `login` on a node with these labels, by the roles as they are now.
+
+    A role allows it that names the login and whose labels match the node; any role of the user's may deny the login, or
+    the node. Raises AccessDenied.
+    """
+    roles = roles_of(user, declared)
+    for role in roles:
+        _check_denial(role, labels, login)
+    reaching = [role for role in roles if _matches_all(role.spec.allow.node_labels, labels)]
+    if not reaching:
+        raise AccessDenied(
+            f"no role of user {user.name} allows this node",
+            hint="Roles allow nodes by labels; an administrator can change them.",
+        )
+    allowing = tuple(role.name for role in reaching if login in role.spec.allow.logins)
+    if not allowing:
+        logins = sorted({name for role in reaching for name in role.spec.allow.logins})
+        raise AccessDenied(
+            f"no role of user {user.name} allows login {login!a} on this node",
+            hint=f"Here it may be {', '.join(logins)}." if logins else "An administrator has to allow a login.",
+        )
+    options = [role.spec.options for role in roles]
+    timeouts = [option.idle_timeout for option in options if option.idle_timeout is not None]
+    return Grant(
+        login=login,
+        roles=allowing,
+        forward_agent=all(option.forward_agent for option in options),
+        port_forwarding=all(option.port_forwarding for option in options),
+        file_copy=all(option.file_copy for option in options),
+        max_sessions=min(option.max_sessions for option in options),
+        idle_timeout=min(timeouts, default=None),
+    )
+
+
+def may_see(user: User, declared: Mapping[str, Role], labels: Mapping[str, str]) -> bool:
+    """Tell whether there is any login with which the user could be on a node with these labels."""
+    try:
+        roles = roles_of(user, declared)
+    except AccessDenied:
+        return False
+    if any(_matches_any(role.spec.deny.node_labels, labels) for role in roles):
+        return False
+    denied = {login for role in roles for login in role.spec.deny.logins}
+    return any(
+        _matches_all(role.spec.allow.node_labels, labels) and set(role.spec.allow.logins) - denied for role in roles
+    )
+
+
+def _check_denial(role: Role, labels: Mapping[str, str], login: str) -> None:
+    if login in role.spec.deny.logins:
+        raise AccessDenied(f"the role {role.name} denies the login {login!a}")
+    if _matches_any(role.spec.deny.node_labels, labels):
+        raise AccessDenied(f"the role {role.name} denies this node by its labels")
+
+
+def _matches_all(selector: Mapping[str, Sequence[str]], labels: Mapping[str, str]) -> bool:
+    """Tell whether labels meet every line of an `allow`; an empty selector matches nothing."""
+    return bool(selector) and all(_matches(key, values, labels) for key, values in selector.items())
+
+
+def _matches_any(selector: Mapping[str, Sequence[str]], labels: Mapping[str, str]) -> bool:
+    """Tell whether labels meet a line of a `deny`: one is enough."""
+    return any(_matches(key, values, labels) for key, values in selector.items())
+
+
+def _matches(key: str, values: Sequence[str], labels: Mapping[str, str]) -> bool:
+    """Tell whether labels meet one line of a selector. `*` as a value stands for any, as a key for every node."""
+    if key == "*":
+        return True
+    return key in labels and ("*" in values or labels[key] in values)
