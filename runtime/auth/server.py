@@ -23,7 +23,7 @@ from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.gate import Gate
-from runtime.auth.handlers import Handlers
+from runtime.auth.handlers import Parts, register
 from runtime.auth.invites import Invites
 from runtime.auth.issuing import Issuer
 from runtime.auth.janitor import Janitor
@@ -135,7 +135,7 @@ class AuthService:
         self._janitor = Janitor(declared, credentials, invites)
         self._cleaning: asyncio.Task[None] | None = None
         self._dispatcher = Dispatcher(self._refused)
-        Handlers(
+        parts = Parts(
             now=clock.now,
             declared=declared,
             people=people,
@@ -148,7 +148,8 @@ class AuthService:
             issuer=self.issuer,
             audit=audit,
             auth_servers=auth_servers,
-        ).register(self._dispatcher)
+        )
+        register(self._dispatcher, parts)
         self._gate = Gate(lambda: authorities.trust, clock.now)
         self.local = LocalCallers(self._dispatcher)
         """The way in for what runs in this process."""

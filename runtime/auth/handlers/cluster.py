@@ -1,0 +1,105 @@
+"""The methods of members, and those that anybody may ask: who is here, and whom to trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.audit.events import FROM_MEMBERS, EventType
+from runtime.audit.log import Field
+from runtime.auth.dispatch import Dispatcher
+from runtime.auth.handlers.parts import Parts
+from runtime.auth.membership import public_keys
+from runtime.core.callers import Caller
+from runtime.core.errors import AccessDenied, InvalidInput
+from runtime.core.version import __version__
+
+_OURS = frozenset({"event", "uid", "time", "server_id"})
+"""Fields of an event that its sender cannot set."""
+
+
+class ClusterHandlers:
+    """Membership, presence, and what members tell of."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        """Serve the methods of this group."""
+        dispatcher.on(methods.PING, self.ping)
+        dispatcher.on(methods.AUTHORITIES, self.authorities)
+        dispatcher.on(methods.JOIN, self._parts.members.join)
+        dispatcher.on(methods.RENEW, self.renew)
+        dispatcher.on(methods.ADMINS_SIGN, self._parts.members.sign_admin)
+        dispatcher.on(methods.HEARTBEAT, self.heartbeat)
+        dispatcher.on(methods.LEAVE, self.leave)
+        dispatcher.on(methods.PRESENCE, self.list_presence)
+        dispatcher.on(methods.AUDIT, self.audit_events)
+
+    async def ping(self, caller: Caller, params: m.Nothing) -> m.Pong:
+        """Say who answers, and what the time is here."""
+        return m.Pong(
+            cluster=self._parts.issuer.cluster,
+            version=__version__,
+            time=self._parts.now(),
+            second_factor=self._parts.people.second_factor,
+        )
+
+    async def authorities(self, caller: Caller, params: m.Nothing) -> m.Authorities:
+        """Return the public keys of the cluster's authorities."""
+        return m.Authorities(authorities=public_keys(self._parts.issuer.authorities))
+
+    async def renew(self, caller: Caller, params: m.RenewRequest) -> m.Membership:
+        """Return new certificates for the identity that was proved. Raises AccessDenied, InvalidInput."""
+        with self._audited(caller, methods.RENEW.name):
+            return await self._parts.members.renew(caller, params)
+
+    async def heartbeat(self, caller: Caller, params: m.Heartbeat) -> m.HeartbeatReply:
+        """Remember a member, and tell it where auth servers are. Raises AccessDenied, InvalidInput."""
+        with self._audited(caller, methods.HEARTBEAT.name):
+            labels = await self._parts.members.imposed_labels(caller, params.presence.name)
+            await self._parts.presence.heartbeat(caller, params.presence, params.ttl, labels)
+        return m.HeartbeatReply(auth_servers=tuple(self._parts.auth_servers()))
+
+    @contextmanager
+    def _audited(self, caller: Caller, method: str) -> Iterator[None]:
+        """Audit that a member who may call the method asked for what it may not have."""
+        try:
+            yield
+        except AccessDenied as error:
+            self._parts.audit.emit(
+                EventType.CALL_REFUSED,
+                method=method,
+                caller=f"{caller.kind} {caller.name}",
+                error=str(error),
+                **{"addr.remote": caller.address},
+            )
+            raise
+
+    async def leave(self, caller: Caller, params: m.Nothing) -> m.Nothing:
+        """Forget a member that stops."""
+        await self._parts.presence.leave(caller)
+        return m.Nothing()
+
+    async def list_presence(self, caller: Caller, params: m.PresenceQuery) -> m.PresenceList:
+        """List the members of a kind."""
+        return m.PresenceList(members=tuple(await self._parts.presence.list(params.kind)))
+
+    async def audit_events(self, caller: Caller, params: m.AuditEvents) -> m.Nothing:
+        """Log what happened at a member; whose it is, auth says. Raises InvalidInput: then none is logged."""
+        for event in params.events:
+            if event.event not in FROM_MEMBERS:
+                raise InvalidInput(f"{caller.kind} cannot tell of {event.event[:64]!a}", hint="Is auth the older one?")
+        for event in params.events:
+            told = {name: value for name, value in event.fields.items() if name not in _OURS}
+            fields: dict[str, Field] = {
+                **told,
+                "uid": str(event.uid),
+                "time": f"{event.time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "server_id": caller.name,
+            }
+            self._parts.audit.emit(EventType(event.event), **fields)
+        return m.Nothing()

@@ -1,0 +1,63 @@
+"""The methods on declared resources."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.audit.events import EventType
+from runtime.auth.declared import known_kind
+from runtime.auth.dispatch import Dispatcher, EmitPiece
+from runtime.auth.handlers.parts import Parts
+from runtime.core.callers import Caller
+from runtime.core.errors import InvalidInput
+from runtime.core.resources import Origin, load_documents
+
+
+class ResourceHandlers:
+    """Documents of kind User, Role, Token, TrustedCluster."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        """Serve the methods of this group."""
+        dispatcher.on(methods.RESOURCES_GET, self.get_resource)
+        dispatcher.on(methods.RESOURCES_LIST, self.list_resources)
+        dispatcher.on(methods.RESOURCES_WRITE, self.write_resource)
+        dispatcher.on(methods.RESOURCES_REMOVE, self.remove_resource)
+        dispatcher.on_stream(methods.RESOURCES_WATCH, self.watch_resources)
+
+    async def get_resource(self, caller: Caller, params: m.ResourceRef) -> m.ResourceDocument:
+        """Return one declared resource. Raises NotFound."""
+        return await self._parts.declared.document(params.kind, params.name)
+
+    async def list_resources(self, caller: Caller, params: m.ResourceQuery) -> m.ResourceList:
+        """List the declared resources of a kind."""
+        return m.ResourceList(resources=tuple(await self._parts.declared.documents(params.kind)))
+
+    async def write_resource(self, caller: Caller, params: m.ResourceDocument) -> m.ResourceDocument:
+        """Write a document from tctl. Raises InvalidResource, AlreadyExists, CompareFailed."""
+        (resource, *more) = load_documents(params.document, source="the document")
+        if more:
+            raise InvalidInput("more than one document", hint="Send them one by one.")
+        declared = resource.with_origin(Origin.TCTL)
+        written = await self._parts.declared.write(declared, revision=params.revision, overwrite=params.overwrite)
+        self._parts.audit.emit(EventType.RESOURCE_WRITTEN, kind=resource.kind, name=resource.name, by=str(caller))
+        return written
+
+    async def remove_resource(self, caller: Caller, params: m.ResourceRef) -> m.Nothing:
+        """Delete a resource that tctl declared. Raises NotFound, CompareFailed."""
+        await self._parts.declared.remove(params.kind, params.name, Origin.TCTL)
+        if params.kind == "User":
+            await self._parts.forget_user(params.name)
+        self._parts.audit.emit(EventType.RESOURCE_REMOVED, kind=params.kind, name=params.name, by=str(caller))
+        return m.Nothing()
+
+    async def watch_resources(self, caller: Caller, params: m.ResourceQuery, emit: EmitPiece) -> m.Nothing:
+        """Send a snapshot of a kind and then its changes, until the caller gives up."""
+        async with aclosing(self._parts.declared.follow(known_kind(params.kind))) as events:
+            async for event in events:
+                await emit(event)
+        return m.Nothing()

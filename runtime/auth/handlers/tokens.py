@@ -1,0 +1,84 @@
+"""The methods by which an administrator has tokens to join with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import TypeAdapter, ValidationError
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.audit.events import EventType
+from runtime.auth.dispatch import Dispatcher
+from runtime.auth.handlers.parts import Parts
+from runtime.auth.invites import Invite
+from runtime.auth.tokens import JoinToken
+from runtime.core.callers import Caller
+from runtime.core.errors import InvalidInput, NotFound
+from runtime.core.resources.names import Labels
+
+_LABELS: TypeAdapter[Mapping[str, str]] = TypeAdapter(Labels)
+
+
+class TokenHandlers:
+    """Join tokens, and the invites among them."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        """Serve the methods of this group."""
+        dispatcher.on(methods.TOKENS_CREATE, self.create_token)
+        dispatcher.on(methods.TOKENS_LIST, self.list_tokens)
+        dispatcher.on(methods.TOKENS_DELETE, self.delete_token)
+
+    async def create_token(self, caller: Caller, params: m.TokenRequest) -> m.TokenCreated:
+        """Make a join token. Raises InvalidInput, AlreadyExists."""
+        _check_labels(params.labels)
+        token = await self._parts.tokens.create(
+            params.roles,
+            params.ttl,
+            value=params.value.get_secret_value() if params.value else None,
+            max_uses=params.max_uses,
+            labels=params.labels,
+        )
+        self._parts.audit.emit(EventType.TOKEN_CREATED, roles=list(token.roles), by=str(caller))
+        return m.TokenCreated(entry=_entry(token), ca_pin=self.ca_pin(), auth_servers=tuple(self._parts.auth_servers()))
+
+    async def list_tokens(self, caller: Caller, params: m.Nothing) -> m.TokenList:
+        """List join tokens and open invites."""
+        invites = [_invite_entry(invite) for invite in await self._parts.invites.open()]
+        return m.TokenList(tokens=(*map(_entry, await self._parts.tokens.list()), *invites))
+
+    async def delete_token(self, caller: Caller, params: m.TokenValue) -> m.Nothing:
+        """Revoke a join token or an invite. Raises NotFound, InvalidInput for a static token."""
+        value = params.token.get_secret_value()
+        try:
+            await self._parts.tokens.revoke(value)
+        except NotFound as error:
+            try:
+                await self._parts.invites.revoke(value)
+            except NotFound:
+                raise error from None
+        self._parts.audit.emit(EventType.TOKEN_DELETED, by=str(caller))
+        return m.Nothing()
+
+    def ca_pin(self) -> str:
+        """Return the fingerprint that a newcomer checks auth's host CA against (--ca-pin)."""
+        return self._parts.issuer.authorities.host.signer.public.key.fingerprint
+
+
+def _check_labels(labels: dict[str, str]) -> None:
+    """Refuse what a document could not name as a node's labels. Raises InvalidInput."""
+    try:
+        _LABELS.validate_python(labels)
+    except ValidationError as error:
+        raise InvalidInput(f"the labels of a token: {error.errors()[0]['msg']}") from None
+
+
+def _entry(token: JoinToken) -> m.TokenEntry:
+    return m.TokenEntry(token=token.token, roles=token.roles, expires=token.expires, static=token.static)
+
+
+def _invite_entry(invite: Invite) -> m.TokenEntry:
+    return m.TokenEntry(token=invite.token, roles=("signup",), expires=invite.expires)

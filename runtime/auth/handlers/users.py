@@ -1,0 +1,123 @@
+"""The methods by which an administrator has users."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.audit.events import EventType
+from runtime.auth.dispatch import Dispatcher
+from runtime.auth.handlers.parts import Parts
+from runtime.auth.invites import check_invite_ttl
+from runtime.core.access import rights, user_role
+from runtime.core.callers import Caller, CallerKind
+from runtime.core.errors import AccessDenied, InvalidInput
+from runtime.core.resources import Origin, Role, User, load_documents
+from runtime.pki.claims import check_logins, check_user
+
+
+class UserHandlers:
+    """Users and their invites."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        """Serve the methods of this group."""
+        dispatcher.on(methods.USERS_CREATE, self.create_user)
+        dispatcher.on(methods.USERS_RESET, self.reset_user)
+        dispatcher.on(methods.USERS_LIST, self.list_users)
+        dispatcher.on(methods.USERS_DELETE, self.delete_user)
+
+    async def create_user(self, caller: Caller, params: m.UserRequest) -> m.Invite:
+        """Declare a user and invite it. Raises AlreadyExists, InvalidInput."""
+        check_invite_ttl(params.ttl)
+        check_user(params.name)
+        logins = params.logins or (params.name,)
+        try:
+            check_logins(logins)
+        except InvalidInput as error:
+            hint = "" if params.logins else f"Say as whom it logs in: tctl users add {params.name} LOGINS"
+            raise InvalidInput(str(error), hint=error.hint or hint) from error
+        user = _model(
+            f"tctl users add {params.name}",
+            {"kind": "User", "metadata": {"name": params.name}, "spec": {"logins": list(logins)}},
+        )
+        await self._parts.declared.create(user.with_origin(Origin.TCTL))
+        await self._parts.forget_user(user.name)  # what an earlier user of that name may have left
+        self._parts.audit.emit(EventType.RESOURCE_WRITTEN, kind="User", name=user.name, by=str(caller))
+        return await self._invite(user.name, params, caller)
+
+    async def reset_user(self, caller: Caller, params: m.InviteRequest) -> m.Invite:
+        """Take a user's password and second factor away and invite it anew. Raises NotFound, InvalidInput."""
+        check_invite_ttl(params.ttl)
+        user = await self._parts.declared.get(User, params.name)
+        # Invites first: with one, credentials could come back at once.
+        await self._parts.forget_user(user.name)
+        self._parts.audit.emit(EventType.USER_RESET, user=user.name, by=str(caller))
+        return await self._invite(user.name, params, caller)
+
+    async def list_users(self, caller: Caller, params: m.Nothing) -> m.UserList:
+        """List all users, with whether they can log in: anybody can lock a name, so only who signed up is locked."""
+        active = await self._parts.credentials.users()
+        locked = await self._parts.attempts.locked(f"user/{name}" for name in active)
+        roles = await self._parts.declared.roles()
+        entries = []
+        for user in await self._parts.declared.all(User):
+            own = user_role(user)
+            status = "active" if user.name in active else "invited"
+            if f"user/{user.name}" in locked:
+                status = "locked"
+            entries.append(
+                m.UserEntry.model_validate(
+                    {
+                        "name": user.name,
+                        "logins": _logins(user, roles),
+                        "roles": (*((own.name,) if own else ()), *user.spec.roles),
+                        "origin": user.metadata.origin or "",
+                        "status": status,
+                    }
+                )
+            )
+        return m.UserList(users=tuple(entries))
+
+    async def delete_user(self, caller: Caller, params: m.Name) -> m.Nothing:
+        """Delete a user with all that belongs to it. Raises NotFound."""
+        await self._parts.declared.remove("User", params.name, Origin.TCTL)
+        await self._parts.forget_user(params.name)
+        self._parts.audit.emit(EventType.USER_DELETED, user=params.name, by=str(caller))
+        return m.Nothing()
+
+    async def _invite(self, name: str, params: m.InviteRequest, caller: Caller) -> m.Invite:
+        invite = await self._parts.invites.mint(name, params.ttl, params.otp)
+        self._parts.audit.emit(
+            EventType.USER_INVITED, user=name, by=str(caller), expires=f"{invite.expires:%Y-%m-%dT%H:%M:%SZ}"
+        )
+        proxies = await self._parts.presence.list(CallerKind.PROXY)
+        hosts = dict.fromkeys(_web_address(entry.presence) for entry in proxies)
+        urls = tuple(f"https://{host}/web/newuser/{invite.token}" for host in hosts)
+        return m.Invite(user=name, token=invite.token, expires=invite.expires, urls=urls)
+
+
+def _model(source: str, data: dict[str, object]) -> User:
+    """Return the user that a document describes, checked as one that a person wrote."""
+    (resource,) = load_documents(json.dumps({"apiVersion": "teleport.internal/v1", **data}), source=source)
+    if not isinstance(resource, User):
+        raise InvalidInput(f"{source}: not a user")
+    return resource
+
+
+def _logins(user: User, roles: Mapping[str, Role]) -> tuple[str, ...]:
+    """Return what the user may log in to nodes as: its own logins in their order, then those of its roles."""
+    try:
+        allowed = rights(user, roles).logins
+    except AccessDenied:  # no login is left, or a role is missing: nothing would be issued
+        return ()
+    own = tuple(login for login in user.spec.logins if login in allowed)
+    return (*own, *(login for login in allowed if login not in own))
+
+
+def _web_address(presence: m.Presence) -> str:
+    return presence.labels.get("web", presence.addr)
