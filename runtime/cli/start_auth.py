@@ -177,6 +177,11 @@ class AuthPart:
         folder = Path(self._settings.teleport.data_dir) / "log"
         try:
             return EventLog(folder, self._clock)
+        except BlockingIOError as error:
+            raise InvalidSettings(
+                f"another process keeps its audit log in {folder}",
+                hint="Is teleport running already? Two of them need a data_dir each.",
+            ) from error
         except OSError as error:
             raise InvalidSettings(
                 f"the audit log cannot be kept in {folder}: {error.strerror or error}",

@@ -78,6 +78,10 @@ class CountedAudit:
             case EventType.CERTIFICATE_ISSUED:
                 self._metrics.certificates.inc()
 
+    async def durable(self) -> None:
+        """Wait until what was logged so far is on the disk."""
+        await self._audit.durable()
+
 
 class CountedBackend:
     """A backend whose requests are counted, and those apart that it did not answer."""

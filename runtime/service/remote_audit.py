@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+import secrets
 from collections import deque
 
 from runtime.api import messages as m
@@ -14,6 +14,7 @@ from runtime.audit.events import EventType
 from runtime.audit.log import Field
 from runtime.core.clock import Clock
 from runtime.core.errors import InvalidInput, TeleportError
+from runtime.core.uuid7 import Uuid7
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class RemoteAudit:
     def __init__(self, auth: AuthClient, clock: Clock) -> None:
         self._auth = auth
         self._clock = clock
+        self._ids = Uuid7(secrets.randbits)
         self._waiting: deque[m.AuditEvent] = deque()
         self._some = asyncio.Event()
         self._none = asyncio.Event()
@@ -39,7 +41,8 @@ class RemoteAudit:
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
             self._lost += 1
-        self._waiting.append(m.AuditEvent(event=event, uid=uuid.uuid4(), time=self._clock.now(), fields=fields))
+        now = self._clock.now()
+        self._waiting.append(m.AuditEvent(event=event, uid=self._ids(now), time=now, fields=fields))
         self._none.clear()
         self._some.set()
 
@@ -60,6 +63,9 @@ class RemoteAudit:
                 continue
             pause = 0.0
             self._done(batch)
+
+    async def durable(self) -> None:
+        """Return at once: what waits here, waits."""
 
     async def flush(self, seconds: float) -> None:
         """Wait until all has been brought to auth, at most `seconds`; `run` does it."""

@@ -102,4 +102,5 @@ class ClusterHandlers:
                 "server_id": caller.name,
             }
             self._parts.audit.emit(EventType(event.event), **fields)
+        await self._parts.audit.durable()  # the member forgets them now
         return m.Nothing()

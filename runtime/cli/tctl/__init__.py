@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from runtime.cli import completion
 from runtime.cli.common import program
-from runtime.cli.tctl import authorities, nodes, resources, tokens, users
+from runtime.cli.tctl import audit, authorities, nodes, resources, tokens, users
 from runtime.cli.tctl.connection import connecting
 
 tctl = connecting(program("tctl", "Administer a Teleport cluster."))
@@ -19,6 +19,7 @@ for command in (
     nodes.nodes,
     tokens.tokens,
     authorities.auth,
+    audit.audit,
     resources.get,
     resources.create,
     resources.remove,

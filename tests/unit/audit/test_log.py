@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import stat
 import threading
 from collections.abc import Iterator
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.audit.chain import START
 from runtime.audit.events import EventType
-from runtime.audit.log import EventLog
+from runtime.audit.log import EventLog, Sync
+from runtime.audit.verify import verify
 from runtime.core.clock import ManualClock
 
 
@@ -50,6 +54,7 @@ def test_an_event_is_a_line_of_json(log: EventLog, tmp_path: Path) -> None:
     (line,) = (tmp_path / "log" / "2017-02-03.00:00:00.log").read_text().splitlines()
     event = json.loads(line)
     assert len(event.pop("uid")) == 36
+    assert event.pop("prev") == "0" * 64
     assert event == {
         "event": "auth",
         "time": "2017-02-03T06:54:05Z",
@@ -69,24 +74,133 @@ def test_no_name_makes_a_second_event(log: EventLog, tmp_path: Path, user: str) 
     assert json.loads(line)["user"] == user
 
 
-def test_two_writers_do_not_mix(tmp_path: Path, clock: ManualClock) -> None:
-    """Two processes' logs in one folder, and threads of each, write whole lines."""
-    logs = [EventLog(tmp_path, clock) for _ in range(2)]
+def test_threads_do_not_mix(log: EventLog, tmp_path: Path) -> None:
+    """Each writes whole lines, and together they make one chain; ids rise in the order of the lines."""
 
-    def write(log: EventLog) -> None:
+    def write() -> None:
         for number in range(200):
             log.emit(EventType.AUTH, user="x" * number)
 
-    threads = [threading.Thread(target=write, args=(log,)) for log in logs for _ in range(2)]
+    threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for log in logs:
+    log.close()
+    log.close()
+    (file,) = (tmp_path / "log").iterdir()
+    ids = [json.loads(line)["uid"] for line in file.read_text().splitlines()]
+    assert len(set(ids)) == 800
+    assert ids == sorted(ids)
+    report = verify(tmp_path / "log", start=START)
+    assert (report.events, report.problems) == (800, [])
+
+
+def test_one_process_writes(log: EventLog, tmp_path: Path, clock: ManualClock) -> None:
+    """A second writer would go on from the same line; it is refused until the first has closed the log."""
+    with pytest.raises(BlockingIOError):
+        EventLog(tmp_path / "log", clock)
+    log.close()
+    EventLog(tmp_path / "log", clock).close()
+
+
+def test_the_chain_goes_on_over_days_and_starts(log: EventLog, tmp_path: Path, clock: ManualClock) -> None:
+    """Also over days without an event, and where the clock goes back: the day that is over is not opened again."""
+    for user, days in (("joe", 0), ("ann", 3), ("bob", -2)):
+        clock.advance(timedelta(days=days))
+        log.emit(EventType.AUTH, user=user)
+    log.close()
+    clock.advance(timedelta(days=9))
+    again = EventLog(tmp_path / "log", clock)
+    again.emit(EventType.AUTH, user="eve")
+    again.close()
+    assert [path.name[:10] for path in sorted((tmp_path / "log").iterdir())] == [
+        "2017-02-03",
+        "2017-02-06",
+        "2017-02-13",
+    ]
+    report = verify(tmp_path / "log", start=START)
+    assert (report.files, report.events, report.problems) == (3, 4, [])
+
+
+@pytest.mark.parametrize("cut", [1, 5, 60_000, 200_000])
+def test_a_write_that_was_cut_off_is_kept_and_told(
+    log: EventLog, tmp_path: Path, clock: ManualClock, cut: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What there is of it stays as a line of its own; the rest reads on, chained to it."""
+    log.emit(EventType.AUTH, user="joe")
+    log.emit(EventType.EXEC, command="x" * 250_000)
+    log.close()
+    (file,) = (tmp_path / "log").iterdir()
+    os.truncate(file, file.stat().st_size - cut)
+    again = EventLog(tmp_path / "log", clock)
+    again.emit(EventType.AUTH, user="ann")
+    again.close()
+    assert len(file.read_text().splitlines()) == 3
+    report = verify(tmp_path / "log", start=START)
+    # Without its newline alone the line is whole.
+    assert [problem.line for problem in report.problems] == ([] if cut == 1 else [2])
+    assert report.events == (3 if cut == 1 else 2)
+    assert "was cut off" in caplog.text
+
+
+async def test_those_who_wait_share_one_fsync(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty events that wait together cost two at most, and each was on the disk when its wait ended."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def counting(file: int) -> None:
+        synced.append(log._written)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", counting)
+
+    async def write() -> None:
+        log.emit(EventType.AUTH, user="joe")
+        mine = log._written
+        await log.durable()
+        assert log._synced >= mine
+
+    log.emit(EventType.AUTH)
+    synced.clear()
+    await asyncio.gather(*(write() for _ in range(50)))
+    assert len(synced) <= 2
+    await log.durable()  # nothing new
+    assert len(synced) <= 2
+
+
+async def test_without_fsync_nobody_waits(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`never` asks the disk for nothing; `interval` asks once for all of a second."""
+    counted: list[int] = []
+    monkeypatch.setattr("runtime.audit.log.INTERVAL_SECONDS", 0.01)
+    for sync, most in ((Sync.NEVER, 0), (Sync.INTERVAL, 1)):
+        log = EventLog(tmp_path / sync, clock, sync=sync)
+        log.emit(EventType.AUTH)
+        monkeypatch.setattr(os, "fsync", counted.append)
+        for _ in range(10):
+            log.emit(EventType.AUTH)
+            await log.durable()
+        if log._syncing is not None:
+            await log._syncing
+        assert len(counted) == most
+        monkeypatch.undo()
+        monkeypatch.setattr("runtime.audit.log.INTERVAL_SECONDS", 0.01)
         log.close()
-        log.close()
-    (file,) = tmp_path.iterdir()
-    assert len([json.loads(line) for line in file.read_text().splitlines()]) == 800
+        counted.clear()
+
+
+def test_a_full_disk_leaves_no_half_line(log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event is not logged, and says so; the next one that fits hangs on to the last that did."""
+    log.emit(EventType.AUTH, user="joe")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:10]))
+    with pytest.raises(OSError, match="No space left"):
+        log.emit(EventType.AUTH, user="ann")
+    monkeypatch.undo()
+    log.emit(EventType.AUTH, user="bob")
+    log.close()
+    report = verify(tmp_path / "log", start=START)
+    assert (report.events, report.problems) == (2, [])
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path, clock: ManualClock) -> None:

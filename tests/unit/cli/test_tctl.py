@@ -121,7 +121,10 @@ def test_the_completion_script(shell: str) -> None:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("tctl ", {"users", "nodes", "tokens", "auth", "get", "create", "rm", "completion", "help", "version"}),
+        (
+            "tctl ",
+            {"users", "nodes", "tokens", "auth", "audit", "get", "create", "rm", "completion", "help", "version"},
+        ),
         ("tctl users ", {"add", "ls", "del", "reset"}),
         ("tctl --config=x us", {"users"}),
         ("tctl get ro", {"roles"}),
