@@ -124,6 +124,15 @@ class AuthClient:
             pause = min(MAX_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, 2 * pause))
             await asyncio.sleep(self._rng.uniform(0, pause))
 
+    async def pieces(
+        self, method: Method[Params, Any], params: Params, piece: type[Result]
+    ) -> AsyncGenerator[Result, None]:
+        """Call a method that answers in pieces, and yield them. Raises what auth raised, and Unavailable."""
+        session = (await self._connected()).session
+        async with aclosing(session.stream(method.name, _write(params))) as pieces:
+            async for each in pieces:
+                yield _read(piece, each)
+
     async def close(self) -> None:
         """End the conversation."""
         while tasks := self._tasks | self._farewells:

@@ -369,3 +369,24 @@ class AuditEvents(Message):
     """Events in the order in which they happened."""
 
     events: Annotated[tuple[AuditEvent, ...], Field(max_length=MAX_AUDIT_EVENTS)]
+
+
+class EventQuery(Message):
+    """Which events to tell of: all that is said must be true of one. `since` is included, `until` is not."""
+
+    types: tuple[Text, ...] = ()
+    """Any of these."""
+    fields: dict[Text, Text] = {}
+    """Values of fields, such as user, login, server_id, sid."""
+    text: Text = ""
+    since: datetime | None = None
+    """None: the last 24 hours."""
+    until: datetime | None = None
+    follow: bool = False
+    """Go on with what happens from now on, until the caller gives up."""
+
+
+class EventPage(Message):
+    """Events as the log has them, lines of JSON, ordered by uid."""
+
+    lines: tuple[str, ...]

@@ -61,6 +61,7 @@ RESOURCES_REMOVE = Method("resources.remove", m.ResourceRef, m.Nothing, frozense
 RESOURCES_WATCH = Method("resources.watch", m.ResourceQuery, m.Nothing, MEMBERS | {_ADMIN}, pieces=m.ResourceEvent)
 
 AUDIT = Method("audit.emit", m.AuditEvents, m.Nothing, frozenset({CallerKind.NODE, _PROXY}))
+EVENTS = Method("audit.search", m.EventQuery, m.Nothing, frozenset({_ADMIN}), pieces=m.EventPage)
 
 METHODS: dict[str, Method[Any, Any]] = {  # Any: each entry has its own types, checked where it is called and served
     method.name: method for method in list(globals().values()) if isinstance(method, Method)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from runtime.auth.configuration import Configuration
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared
 from runtime.auth.dispatch import Dispatcher
+from runtime.auth.events import EventView
 from runtime.auth.gate import Gate
 from runtime.auth.handlers import Parts, register
 from runtime.auth.invites import Invites
@@ -147,6 +147,7 @@ class AuthService:
             presence=presence,
             issuer=self.issuer,
             audit=audit,
+            events=EventView(backend, clock.now),
             auth_servers=auth_servers,
         )
         register(self._dispatcher, parts)
@@ -172,7 +173,6 @@ class AuthService:
             validate=self._gate.validate,
             limits=self._limits,
             clock=self._clock,
-            random=random.SystemRandom().random,
         )
         self._cleaning = asyncio.create_task(self._janitor.run())
         return self._listener.address.host, self._listener.address.port

@@ -12,7 +12,9 @@ from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.audit.log import EventLog
+from runtime.audit.outlet import Outlet
 from runtime.auth.configuration import Configuration, follow
+from runtime.auth.events import StorageSink
 from runtime.auth.membership import public_keys
 from runtime.auth.server import AuthService
 from runtime.backend.base import Backend
@@ -111,8 +113,9 @@ class AuthPart:
             self._stack = stack.pop_all()
 
     async def run(self) -> None:
-        """Send heartbeats, keep the list of auth servers and the administrator's identity current."""
+        """Send heartbeats, keep the list of auth servers, the administrator's identity and the shared log current."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(Outlet(self._log_folder, StorageSink(self._backend, self._clock.now)).run())
             group.create_task(self.member.run())
             group.create_task(self._follow_servers())
             group.create_task(self._renew_admin())
@@ -173,8 +176,12 @@ class AuthPart:
         self._data_dir.keep(identity)
         return identity
 
+    @property
+    def _log_folder(self) -> Path:
+        return Path(self._settings.teleport.data_dir) / "log"
+
     def _open_log(self) -> EventLog:
-        folder = Path(self._settings.teleport.data_dir) / "log"
+        folder = self._log_folder
         try:
             return EventLog(folder, self._clock)
         except BlockingIOError as error:

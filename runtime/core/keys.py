@@ -7,6 +7,7 @@ the prefix, a DynamoDB IAM condition on the partition key) and of ordering: revi
     authority/…             certificate authorities with their private keys; auth only
     presence/…              members that send heartbeats
     secrets/…               password hashes, one-time-password counters, invites; auth only
+    audit/…                 what happened, as all auth servers logged it; auth only
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ RESOURCES = "resources"
 AUTHORITY = "authority"
 PRESENCE = "presence"
 SECRETS = "secrets"
+AUDIT = "audit"
 
 CLUSTER_NAME = f"{AUTHORITY}/cluster-name"
 """The name of the cluster that this backend belongs to."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.handlers.cluster import ClusterHandlers
+from runtime.auth.handlers.events import EventHandlers
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.handlers.people import PeopleHandlers
 from runtime.auth.handlers.resources import ResourceHandlers
@@ -18,5 +19,12 @@ __all__ = ["Parts", "register"]
 
 def register(dispatcher: Dispatcher, parts: Parts) -> None:
     """Serve every method of the table."""
-    for group in (ClusterHandlers, PeopleHandlers, UserHandlers, TokenHandlers, ResourceHandlers):
+    for group in (
+        ClusterHandlers,
+        PeopleHandlers,
+        UserHandlers,
+        TokenHandlers,
+        ResourceHandlers,
+        EventHandlers,
+    ):
         group(parts).register(dispatcher)

@@ -10,6 +10,7 @@ from runtime.audit.log import Audit
 from runtime.auth.attempts import Attempts
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared
+from runtime.auth.events import EventView
 from runtime.auth.invites import Invites
 from runtime.auth.issuing import Issuer
 from runtime.auth.membership import Members
@@ -33,6 +34,7 @@ class Parts:
     presence: PresenceStore
     issuer: Issuer
     audit: Audit
+    events: EventView
     auth_servers: Callable[[], Sequence[str]]
 
     async def forget_user(self, name: str) -> None:

@@ -123,7 +123,20 @@ def test_the_completion_script(shell: str) -> None:
     [
         (
             "tctl ",
-            {"users", "nodes", "tokens", "auth", "audit", "get", "create", "rm", "completion", "help", "version"},
+            {
+                "users",
+                "nodes",
+                "tokens",
+                "auth",
+                "audit",
+                "events",
+                "get",
+                "create",
+                "rm",
+                "completion",
+                "help",
+                "version",
+            },
         ),
         ("tctl users ", {"add", "ls", "del", "reset"}),
         ("tctl --config=x us", {"users"}),

@@ -1,0 +1,133 @@
+"""tctl events: what happened in the cluster, as all its auth servers logged it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.cli import console
+from runtime.cli.tctl.connection import connecting, with_auth
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from runtime.api.client import AuthClient
+
+_SHOWN_FIRST = ("user", "login", "server_id", "sid")
+_NOT_SHOWN = frozenset({"event", "time", "uid", "prev", "namespace", *_SHOWN_FIRST})
+
+
+class Moment(click.ParamType["datetime"]):
+    """A time in UTC: 2026-11-22, 2026-11-22T20:00, or a duration ago such as 2h."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the time, or fail as click does."""
+        from datetime import UTC
+        from datetime import datetime as at
+
+        from runtime.core.clock import SystemClock
+        from runtime.core.durations import parse_duration
+        from runtime.core.errors import InvalidInput
+
+        if isinstance(value, at):
+            return value
+        try:
+            found = at.fromisoformat(str(value))
+        except ValueError:
+            try:
+                return SystemClock().now() - parse_duration(str(value))
+            except InvalidInput:
+                self.fail(f"{value!r} is no time. Write 2026-11-22, 2026-11-22T20:00:00 or, for ago, 2h.", param, ctx)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@connecting
+@click.group()
+def events() -> None:
+    """See what happened in the cluster."""
+
+
+@connecting
+@events.command()
+@click.option("--type", "types", metavar="TYPE", multiple=True, help="Type of event; may be given several times.")
+@click.option("--user", metavar="NAME", help="Teleport user.")
+@click.option("--login", metavar="NAME", help="OS login.")
+@click.option("--server", metavar="ID", help="Id of the node or proxy.")
+@click.option("--sid", metavar="ID", help="Id of the session.")
+@click.option("--search", metavar="TEXT", default="", help="Text anywhere in the event.")
+@click.option("--from", "since", type=Moment(), help="From this time (UTC) on, or ago [default: 24h].")
+@click.option("--to", "until", type=Moment(), help="Before this time (UTC), or ago.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Text for people; json: the lines of the log as they are.",
+)
+def ls(
+    types: tuple[str, ...],
+    user: str | None,
+    login: str | None,
+    server: str | None,
+    sid: str | None,
+    search: str,
+    since: datetime | None,
+    until: datetime | None,
+    shape: str,
+    *,
+    follow: bool,
+) -> None:
+    """List events of all auth servers, oldest first, as the cluster's storage has them."""
+    from runtime.api import messages, methods
+    from runtime.core.errors import InvalidInput
+
+    if follow and until is not None:
+        raise InvalidInput("--follow goes on, and --to ends", hint="Leave one of them out.")
+    fields = {"user": user, "login": login, "server_id": server, "sid": sid}
+    query = messages.EventQuery(
+        types=types,
+        fields={name: value for name, value in fields.items() if value is not None},
+        text=search,
+        since=since,
+        until=until,
+        follow=follow,
+    )
+
+    async def work(auth: AuthClient) -> None:
+        async with aclosing(auth.pieces(methods.EVENTS, query, messages.EventPage)) as pages:
+            async for page in pages:
+                for line in page.lines:
+                    console.out(line if shape == "json" else as_text(line))
+
+    with_auth(work)
+
+
+def as_text(line: str) -> str:
+    """Return an event on one line: time, type, who and where, and the rest as name=value."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return console.visible(line)
+    if not isinstance(event, dict):
+        return console.visible(line)
+    names = [name for name in _SHOWN_FIRST if event.get(name)] + [name for name in event if name not in _NOT_SHOWN]
+    words = [
+        str(event.get("time", "")),
+        str(event.get("event", "")),
+        *(f"{name}={_shown(event[name])}" for name in names),
+    ]
+    return console.visible("  ".join(words))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or " " in text else text
