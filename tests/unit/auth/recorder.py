@@ -18,6 +18,13 @@ class Recorder:
         """Keep the event."""
         self.events.append((event, fields))
 
+    async def durable(self) -> None:
+        """Return at once."""
+
+    def kinds(self) -> list[str]:
+        """Return the types of all events."""
+        return [str(event) for event, _ in self.events]
+
     def of(self, *kinds: EventType) -> list[dict[str, Field]]:
         """Return the fields of all events of these kinds."""
         return [fields for event, fields in self.events if event in kinds]

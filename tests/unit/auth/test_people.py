@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pyotp
 import pytest
 
 from runtime.api.messages import SecondFactor
-from runtime.audit.events import EventType
-from runtime.audit.log import Field
 from runtime.auth.attempts import LOCKED_FOR, MAX_FAILURES, Attempts, LockedOut, source
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.invites import Invites
@@ -21,24 +18,10 @@ from runtime.auth.people import People
 from runtime.backend.memory import MemoryBackend
 from runtime.core.clock import ManualClock
 from runtime.core.errors import AccessDenied, InvalidInput
+from tests.unit.auth.recorder import Recorder
 
 HOME, AWAY = "192.0.2.1", "198.51.100.7"
 PASSWORD = "correct horse battery"
-
-
-@dataclass
-class Recorder:
-    """Keeps audit events."""
-
-    events: list[tuple[EventType, dict[str, Field]]] = field(default_factory=list)
-
-    def emit(self, event: EventType, **fields: Field) -> None:
-        """Keep the event."""
-        self.events.append((event, fields))
-
-    def kinds(self) -> list[str]:
-        """Return the types of all events."""
-        return [str(event) for event, _ in self.events]
 
 
 class World:
