@@ -1,12 +1,13 @@
-"""`make demo`: a cluster on this machine, a user who signs up and logs in, and the certificate that comes of it.
+"""`make demo`: the main job on this machine. A node joins a cluster; a declared user logs in and runs a command on it.
 
-Everything is real (`teleport start`, `tctl`, `tsh`, HTTPS, ssh-keygen), on free loopback ports and in a temporary
-folder that is gone at the end. At a terminal the cluster stays up until Ctrl-C; with CI=true, or without a terminal, it
-ends by itself.
+Everything is real (`teleport start`, `tctl`, `tsh`, HTTPS, ssh), on free loopback ports and in a temporary folder that
+is gone at the end. At a terminal the cluster stays up until Ctrl-C; with CI=true, or without a terminal, it ends by
+itself.
 """
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
@@ -28,43 +29,33 @@ from pathlib import Path
 import pyotp
 
 SCRIPTS = Path(sys.executable).parent
+QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart"
 USER, PASSWORD = "joe", "correct horse battery staple"
+NODE = "luna"
 START_SECONDS = 60
 _SECRET = re.compile(r'id="secret">([A-Z2-7 ]+)<')
+PROOF = 'echo "I am $(id -un) on $(hostname), let in as $SSH_TELEPORT_USER"'
+NEXT = """
+The cluster runs until Ctrl-C. In another terminal:
+  export HOME={home} PATH={scripts}:$PATH
+  tsh ssh {login}@{node}                    # a shell; exit ends it
+  tsh scp README.md {login}@{node}:/tmp/    # a file
+  tsh config                                # for plain ssh, scp, rsync, Ansible
+  tctl -c {config} get roles
+README.md goes on from here."""
 _URL = re.compile(r"https://\S+/web/newuser/\S+")
 
 
-class Cluster:
-    """auth and proxy in one `teleport start`, in a folder of its own."""
+class Teleport:
+    """One `teleport start` in a folder of its own. Ctrl-C is for the demo, which then ends it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        auth, ssh, tunnel, web = free_ports(4)
-        self.web = f"127.0.0.1:{web}"
+    def __init__(self, folder: Path, config: Mapping[str, Mapping[str, object]], *flags: str) -> None:
+        folder.mkdir()
         self.config = folder / "teleport.yaml"
-        self.config.write_text(
-            json.dumps(
-                {
-                    "teleport": {
-                        "nodename": "localhost",
-                        "data_dir": str(folder / "data"),
-                        "log": {"severity": "INFO"},
-                    },
-                    "auth_service": {"cluster_name": "main", "listen_addr": f"127.0.0.1:{auth}"},
-                    "ssh_service": {"enabled": False},
-                    "proxy_service": {
-                        "listen_addr": f"127.0.0.1:{ssh}",
-                        "tunnel_listen_addr": f"127.0.0.1:{tunnel}",
-                        "web_listen_addr": self.web,
-                    },
-                },
-                indent=2,
-            )
-        )
+        self.config.write_text(json.dumps(config, indent=2))
         self.log = folder / "teleport.log"
         with self.log.open("wb") as log:
-            # A group of its own: Ctrl-C is for the demo, which then ends the cluster.
-            command = [str(SCRIPTS / "teleport"), "start", "-c", str(self.config)]
+            command = [str(SCRIPTS / "teleport"), "start", "-c", str(self.config), *flags]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True)
 
     def wait(self) -> None:
@@ -72,7 +63,7 @@ class Cluster:
         deadline = time.monotonic() + START_SECONDS
         while "ready: " not in self.log.read_text():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"the cluster did not start:\n{self.log.read_text()}")
+                sys.exit(f"teleport did not start:\n{self.log.read_text()}")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -83,6 +74,44 @@ class Cluster:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+class Cluster:
+    """auth and proxy in one process, as on a cluster's first machine."""
+
+    def __init__(self, folder: Path) -> None:
+        auth, ssh, tunnel, web = free_ports(4)
+        self.auth = f"127.0.0.1:{auth}"
+        self.web = f"127.0.0.1:{web}"
+        self.data_dir = folder / "cluster" / "data"
+        self.process = Teleport(
+            folder / "cluster",
+            {
+                "teleport": {"nodename": "localhost", "data_dir": str(self.data_dir), "log": {"severity": "INFO"}},
+                "auth_service": {"cluster_name": "main", "listen_addr": self.auth},
+                "ssh_service": {"enabled": False},
+                "proxy_service": {
+                    "listen_addr": f"127.0.0.1:{ssh}",
+                    "tunnel_listen_addr": f"127.0.0.1:{tunnel}",
+                    "web_listen_addr": self.web,
+                },
+            },
+        )
+
+
+def join(folder: Path, cluster: Cluster, printed: str) -> Teleport:
+    """Start a node with what `tctl nodes add` printed, and return it."""
+    command = re.search(r"> teleport start (.*)", printed)
+    if command is None:
+        sys.exit("tctl printed no command to join with")
+    labels = "--labels=env=staging,team=web"
+    print(f"\n$ teleport start --nodename={NODE} {labels} {command[1]}      # on another machine", flush=True)
+    (port,) = free_ports(1)
+    config: dict[str, dict[str, object]] = {
+        "teleport": {"nodename": NODE, "data_dir": str(folder / NODE / "data"), "log": {"severity": "INFO"}},
+        "ssh_service": {"listen_addr": f"127.0.0.1:{port}"},
+    }
+    return Teleport(folder / NODE, config, labels, *shlex.split(command[1]))
 
 
 def free_ports(count: int) -> list[int]:
@@ -130,42 +159,68 @@ def sign_up(url: str, certificate: Path) -> pyotp.TOTP:
     return phone
 
 
+def declare(folder: Path, tctl: Sequence[str | Path], login: str) -> None:
+    """Declare role and user of the quickstart, as kubectl would."""
+    run([*tctl, "create", QUICKSTART / "role.yaml"], show="tctl create examples/quickstart/role.yaml")
+    document = (QUICKSTART / "user.yaml").read_text()
+    path, shown = QUICKSTART / "user.yaml", "examples/quickstart/user.yaml"
+    if login != "root":
+        # A node that is not root's starts sessions of its own user only.
+        path = folder / "user.yaml"
+        shown = f"user.yaml      # examples/quickstart/user.yaml with logins: [{login}]"
+        path.write_text(document.replace("logins: [joe, root]", f"logins: [{login}]"))
+    run([*tctl, "create", path], show=f"tctl create {shown}")
+
+
+def log_in(cluster: Cluster, phone: pyotp.TOTP, env: Mapping[str, str]) -> None:
+    """Log in as the user would."""
+    fingerprint = _sha256(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(_host_and_port(cluster.web))))
+    run(
+        [SCRIPTS / "tsh", "login", f"--proxy={cluster.web}", f"--user={USER}", "--password-stdin", "--no-agent",
+         f"--pin={fingerprint}"],
+        show=f"tsh login --proxy={cluster.web} --user={USER}",
+        env=env,
+        # The code of the sign-up is used up; the next one is good already (RFC 6238 §5.2).
+        stdin=f"{PASSWORD}\n{phone.at(int(time.time()) + 30)}\n",
+    )  # fmt: skip
+
+
 def demo(folder: Path) -> None:
     """Show the main job from start to end."""
+    login = getpass.getuser()
+    running: list[Teleport] = []
     print("$ teleport start --roles=auth,proxy      # with free ports and a folder of its own", flush=True)
-    cluster = Cluster(folder)
     try:
-        cluster.wait()
-        tctl: list[str | Path] = [SCRIPTS / "tctl", "-c", cluster.config]
-        printed = run([*tctl, "users", "add", USER, f"{USER},root"], show=f"tctl users add {USER} {USER},root")
-        url = _URL.search(printed)
+        cluster = Cluster(folder)
+        running.append(cluster.process)
+        cluster.process.wait()
+        tctl: list[str | Path] = [SCRIPTS / "tctl", "-c", cluster.process.config]
+        node = join(folder, cluster, run([*tctl, "nodes", "add", "--roles=node"], show="tctl nodes add --roles=node"))
+        running.append(node)
+        declare(folder, tctl, login)
+        url = _URL.search(run([*tctl, "users", "reset", USER], show=f"tctl users reset {USER}"))
         if url is None:
             sys.exit("tctl printed no sign-up link")
-        certificate = folder / "data" / "web.pem"
-        phone = sign_up(url[0], certificate)
-        fingerprint = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(_host_and_port(cluster.web)))
+        phone = sign_up(url[0], cluster.data_dir / "web.pem")
         home = folder / "home"
         home.mkdir()
         env = {"HOME": str(home), "SSH_AUTH_SOCK": ""}
-        # The code of the sign-up is used up; the next one is good already (RFC 6238 §5.2).
-        code = phone.at(int(time.time()) + 30)
-        run(
-            [SCRIPTS / "tsh", "login", f"--proxy={cluster.web}", f"--user={USER}", "--password-stdin", "--no-agent",
-             f"--pin={_sha256(fingerprint)}"],
-            show=f"tsh login --proxy={cluster.web} --user={USER}",
-            env=env,
-            stdin=f"{PASSWORD}\n{code}\n",
-        )  # fmt: skip
-        (cert,) = (home / ".tsh" / "keys").rglob(f"{USER}.cert")
-        shown = cert.relative_to(home)
-        run(["ssh-keygen", "-L", "-f", cert], show=f"ssh-keygen -L -f ~/{shlex.quote(str(shown))}")
-        run([*tctl, "users", "ls"], show="tctl users ls")
-        print("\nSSH sessions through the proxy to nodes come with a later release (CHANGELOG.md).", flush=True)
+        log_in(cluster, phone, env)
+        node.wait()
+        run([SCRIPTS / "tsh", "ls"], show="tsh ls", env=env)
+        command = ["ssh", f"{login}@{NODE}", PROOF]
+        printed = run([SCRIPTS / "tsh", *command], show=f"tsh {shlex.join(command)}", env=env)
+        if f"I am {login} on {socket.gethostname()}, let in as {USER}" not in printed:
+            sys.exit("the command did not run as it should")
+        print(
+            "\nThat was a command over SSH, as a declared user, with a certificate and no key on the node.", flush=True
+        )
         if sys.stdin.isatty() and os.environ.get("CI", "") not in ("1", "true"):
-            print(f"\nThe cluster runs until Ctrl-C. Try:\n  {SCRIPTS}/tctl -c {cluster.config} get roles", flush=True)
+            print(NEXT.format(scripts=SCRIPTS, home=home, login=login, node=NODE, config=cluster.process.config))
             signal.pause()
     finally:
-        cluster.stop()
+        for process in reversed(running):
+            process.stop()
 
 
 def _sha256(certificate: bytes) -> str:

@@ -82,18 +82,20 @@ async def connect(
     connect_timeout: float = 30,
     sock: socket.socket | None = None,
     tunnel: asyncssh.SSHClientConnection | None = None,
+    agent_path: str | None = None,
     on_refused: OnRefused | None = None,
 ) -> ClientConnection:
     """Connect to the server certified as `name` and log in; the connection closes at the end of an `async with`.
 
     `key` and `certificate` are the contents of OpenSSH files, `connect_timeout` is in seconds and covers everything
     up to the login. With `tunnel` the address is reached through that connection, with `sock` it is connected already.
+    With `agent_path` the ssh-agent that listens there is lent to the server's sessions.
 
     Raises InvalidInput for a key or certificate that cannot be used, AccessDenied when the server is not the one named
     or does not let us in, and Unavailable when there is no answer in time.
     """
     limits = limits or Limits()
-    settings = client_options(limits, login=login, name=name, key=key, certificate=certificate)
+    settings = client_options(limits, login=login, name=name, key=key, certificate=certificate, agent_path=agent_path)
     options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
         **settings, host=address, port=port, tunnel=tunnel, proxy_command=None, client_factory=_Owner
     )

@@ -16,28 +16,27 @@ from typing import Any, NamedTuple
 import asyncssh
 from asyncssh import DisconnectError, ProtocolError
 from asyncssh.channel import SSHChannel, SSHServerChannel
-from asyncssh.connection import SSHConnection
 from asyncssh.constants import (
     DEFAULT_LANG,
     DISC_BY_APPLICATION,
     DISC_PROTOCOL_ERROR,
     MSG_CHANNEL_OPEN,
     MSG_CHANNEL_OPEN_CONFIRMATION,
+    MSG_GLOBAL_REQUEST,
     MSG_KEX_LAST,
     MSG_NEWKEYS,
     OPEN_RESOURCE_SHORTAGE,
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
+from runtime.transport.ciphers import Buffer
 from runtime.transport.limits import Limits
+from runtime.transport.packets import Packets
 from runtime.transport.versions import require_tested
 
 require_tested(asyncssh.__version__)
 
 logger = logging.getLogger(__name__)
-
-_FEED_BYTES = 8 * 1024
-"""asyncssh cuts packets off the front of one `bytes`, at a copy of the rest for each: so it never gets much at once."""
 
 
 class Peer(NamedTuple):
@@ -51,17 +50,17 @@ OnRefused = Callable[[Peer, str], None]
 """Told of each refusal: who, and why."""
 
 
-class Guards(SSHConnection):
+class Guards(Packets):
     """Named before asyncssh's client or server connection among the bases of ours, so that `super()` is that one."""
 
     def guard(self, limits: Limits, on_refused: OnRefused | None) -> None:
         """Put the limits in force; called once, right after construction."""
+        self.prepare()
         self.limits = limits
         self.peer = Peer("", 0)
         self.broke_protocol = False
         """Whether the connection was ended because the peer sent what no honest one sends."""
         self._on_refused = on_refused
-        self._backlog = bytearray()
         self._reading_paused = False
         self._writing_paused = False
         self._rekey_timer: asyncio.TimerHandle | None = None
@@ -83,29 +82,15 @@ class Guards(SSHConnection):
             transport.set_write_buffer_limits(high=self.limits.write_pause)
         super().connection_made(transport)
 
-    def data_received(self, data: bytes, datatype: int | None = None) -> None:
-        """Take what arrived, in small pieces.
-
-        A2: 2.24.1 appends to its buffer without limit while a packet is being processed.
-        """
-        self._backlog += data
-        self._feed()
-
     def _feed(self) -> None:
-        while self._backlog and self._transport and not self._busy():
-            piece = bytes(self._backlog[:_FEED_BYTES])
-            del self._backlog[:_FEED_BYTES]
-            super().data_received(piece)
+        # A2: 2.24.1 goes on reading, and keeps it all, while a packet's handler is awaited.
+        super()._feed()
         if not self._transport:
             return
-        full = len(self._backlog) > self.limits.packet
+        full = len(self._backlog) > self.limits.packet and self._busy()
         if full != self._reading_paused:
             self._reading_paused = full
             (self._transport.pause_reading if full else self._transport.resume_reading)()
-
-    def _busy(self) -> bool:
-        # While a packet's handler is awaited, 2.24.1 puts a lambda in place of its own bound method.
-        return getattr(self._recv_handler, "__self__", None) is not self
 
     def _finish_recv_packet(
         self, pkttype: int, seq: int, _task: asyncio.Task[None] | None = None, is_async: bool = False
@@ -135,6 +120,13 @@ class Guards(SSHConnection):
             return
         super()._process_channel_open(pkttype, pktid, packet)
 
+    def _process_global_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        # A8: 2.24.1 keeps all that come while one is carried out, such as listening on a port.
+        if len(self._global_request_queue) >= self.limits.requests:
+            self.drop(f"over {self.limits.requests} of its requests wait to be carried out", breach=True)
+            return
+        super()._process_global_request(pkttype, pktid, packet)
+
     def _process_channel_open_confirmation(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         # A3: as above, in the other direction.
         fields = fields_of(packet)
@@ -161,8 +153,11 @@ class Guards(SSHConnection):
         """Give a channel its number, and make it heed the socket and a running key exchange.
 
         A6: 2.24.1 sends as far as the peer's window (up to 4 GiB) allows, whatever the socket took. Every channel
-        passes here when it is made.
+        passes here when it is made, ours to the peer too (A8): a forwarded port is anybody's to connect to.
         """
+        if len(self._channels) >= self.limits.channels:
+            reason = f"{self.limits.channels} channels are open on this connection"
+            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, reason)
         number: int = super().add_channel(chan)
         flush = partial(self._flush, chan, chan._flush_send_buf)
         chan._flush_send_buf = flush  # type: ignore[method-assign]  # per object: asyncssh names the classes itself
@@ -187,17 +182,17 @@ class Guards(SSHConnection):
         for chan in list(self._channels.values()):
             chan._flush_send_buf()
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: Buffer) -> None:
         # A6: answers to a peer that asks and does not read; channels were paused long before.
         super()._send(data)
         if self._transport and self._transport.get_write_buffer_size() > self.limits.write_drop:
-            self._drop("it does not read what it asks for", breach=True)
+            self.drop("it does not read what it asks for", breach=True)
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
         """Send, or keep for after the key exchange. A6: the list in which 2.24.1 keeps it has no end."""
         super().send_packet(pkttype, *args, handler=handler)
         if self._transport and len(self._deferred_packets) > self.limits.deferred_packets:
-            self._drop("it asks for too much during a key exchange", breach=True)
+            self.drop("it asks for too much during a key exchange", breach=True)
 
     # --- key exchange after login ------------------------------------------------------------------------------
 
@@ -206,7 +201,7 @@ class Guards(SSHConnection):
         super()._send_kexinit()
         if self._session_id and not self._rekey_timer:
             self._rekey_timer = self._loop.call_later(
-                self.limits.rekey_timeout, self._drop, f"a key exchange took over {self.limits.rekey_timeout:g} s"
+                self.limits.rekey_timeout, self.drop, f"a key exchange took over {self.limits.rekey_timeout:g} s"
             )
 
     def _process_newkeys(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
@@ -225,7 +220,7 @@ class Guards(SSHConnection):
 
     # --- the end -----------------------------------------------------------------------------------------------
 
-    def _drop(self, reason: str, *, breach: bool = False) -> None:
+    def drop(self, reason: str, *, breach: bool = False) -> None:
         """End the connection at once, without a message that nobody would read."""
         if self._transport:
             self.broke_protocol = breach
@@ -258,8 +253,9 @@ class Guards(SSHConnection):
 
     # asyncssh looks handlers up in this table and not by name.
     _packet_handlers = {  # noqa: RUF012  # the base class's own form
-        **SSHConnection._packet_handlers,
+        **Packets._packet_handlers,
         MSG_NEWKEYS: _process_newkeys,
+        MSG_GLOBAL_REQUEST: _process_global_request,
         MSG_CHANNEL_OPEN: _process_channel_open,
         MSG_CHANNEL_OPEN_CONFIRMATION: _process_channel_open_confirmation,
     }

@@ -27,14 +27,19 @@ class PenaltyLimits:
 
 @dataclass(frozen=True, slots=True)
 class StartupLimits:
-    """How many connections may be between accept and login (sshd_config, MaxStartups `start:rate:full`)."""
+    """How many connections may be between accept and login, and how many may wait for that (docs/adr/0007).
 
-    start: int = 10
-    rate: int = 30
-    """Per cent refused, at random, once `start` are open; grows in a straight line to 100 at `full`."""
-    full: int = 100
+    The names are those of sshd's MaxStartups `start:rate:full`; there is no `rate`, since nobody is refused at random.
+    """
+
+    start: int = 30
+    """How many log in at once; sshd's 10 are processes, ours cost some 100 KiB each. Who comes then waits in line."""
+    full: int = 500
+    """How many may log in and wait together. Beyond, the source with most in line makes room, or the newcomer goes."""
+    patience: float = 5
+    """Seconds that a login may take while others wait in line; then it is ended for one of them."""
     per_source: int | None = None
-    """PerSourceMaxStartups: none, as in sshd. One address may be a whole office."""
+    """PerSourceMaxStartups, those in line included: none, as in sshd. One address may be a whole office."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,10 @@ class Limits:
     """MaxSessions: sessions open at once on one connection."""
     channels: int = 256
     """All channels open at once on one connection, forwarded ports included. Ours; sshd has no limit."""
+    listeners: int = 64
+    """Forwarded ports, sockets and agents listened on at once for one connection. Ours; sshd has no limit."""
+    requests: int = 256
+    """Global requests that may wait for one before them to be answered. Ours."""
     packet: int = 256 * 1024
     """PACKET_MAX_SIZE in packet.c."""
     smallest_packet: int = 1024

@@ -70,8 +70,12 @@ def server_options(
     }
 
 
-def client_options(limits: Limits, *, login: str, name: str, key: bytes, certificate: bytes) -> Options:
+def client_options(
+    limits: Limits, *, login: str, name: str, key: bytes, certificate: bytes, agent_path: str | None = None
+) -> Options:
     """Return the settings of a client that logs in with that certificate at the server certified as `name`.
+
+    The agent at `agent_path`, if one is given, is lent to the server; it is never asked for a key to log in with.
 
     Raises InvalidInput when key and certificate cannot be read or do not belong together.
     """
@@ -85,7 +89,7 @@ def client_options(limits: Limits, *, login: str, name: str, key: bytes, certifi
         "preferred_auth": "publickey",
         "disable_trivial_auth": True,
         "agent_path": None,
-        "agent_forwarding": False,
+        "agent_forwarding": agent_path or False,
         "pkcs11_provider": None,
         "client_host_keysign": False,
     }

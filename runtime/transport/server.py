@@ -10,28 +10,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from random import SystemRandom
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, Self, cast
 
 import asyncssh
-from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS
+from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS, OPEN_ADMINISTRATIVELY_PROHIBITED
 
 from runtime.core.clock import Clock, SystemClock
 from runtime.core.errors import AccessDenied, Unavailable
-from runtime.transport.admission import Admission, Visit
-from runtime.transport.capture import IdentityT, Proved, ServerConnection, Validate
+from runtime.transport.admission import Admission, Proxies, Visit
+from runtime.transport.capture import IdentityT, OnDenied, Proved, ServerConnection, Validate
 from runtime.transport.guards import OnRefused, Peer
 from runtime.transport.limits import Limits
 from runtime.transport.options import key_pairs, server_options
 
 logger = logging.getLogger(__name__)
 
+_OVERDUE_AGAIN = 0.1
+"""Seconds after which it is looked again at whether an overdue login has made room."""
+
 
 class Handler:
     """What one logged-in connection may do; a service overrides what it offers, everything else is refused.
 
-    The methods are asyncssh.SSHServer's of the same names, where their results are described.
+    The methods are asyncssh.SSHServer's of the same names, where their results are described. The first three may raise
+    AccessDenied: the channel is refused, and the client told why.
     """
 
     def session_requested(self) -> Any:
@@ -110,13 +114,16 @@ class _Owner(asyncssh.SSHServer, Generic[IdentityT]):
             logger.exception("the handler of a connection failed to close")
 
     def session_requested(self) -> Any:
-        return self._handler.session_requested()
+        with _channel_refusal():
+            return self._handler.session_requested()
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
-        return self._handler.connection_requested(dest_host, dest_port, orig_host, orig_port)
+        with _channel_refusal():
+            return self._handler.connection_requested(dest_host, dest_port, orig_host, orig_port)
 
     def unix_connection_requested(self, dest_path: str) -> Any:
-        return self._handler.unix_connection_requested(dest_path)
+        with _channel_refusal():
+            return self._handler.unix_connection_requested(dest_path)
 
     def server_requested(self, listen_host: str, listen_port: int) -> Any:
         return self._handler.server_requested(listen_host, listen_port)
@@ -125,19 +132,52 @@ class _Owner(asyncssh.SSHServer, Generic[IdentityT]):
         return self._handler.unix_server_requested(listen_path)
 
 
+@contextmanager
+def _channel_refusal() -> Iterator[None]:
+    """Turn AccessDenied into the failure of a channel to open, as the client shows it."""
+    try:
+        yield
+    except AccessDenied as error:
+        text = f"{error}. {error.hint}" if error.hint else str(error)
+        raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, text) from error
+
+
 class _Arrival(asyncio.Protocol):
-    """The first moment of a connection: nothing is built for one that is not admitted."""
+    """A connection up to its turn to log in: not a byte is read, and nothing is built, for one that is in line."""
 
     def __init__(self, listener: Listener[Any]) -> None:
         self._listener = listener
+        self._visit: Visit | None = None
+        self._transport: asyncio.Transport
+        self._peer: Peer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        connection = self._listener.arrived(transport.get_extra_info("peername"))
-        if connection is None:
-            cast("asyncio.Transport", transport).abort()
+        self._transport = cast("asyncio.Transport", transport)
+        address = transport.get_extra_info("peername")
+        self._peer = Peer(str(address[0]), int(address[1])) if address else Peer("", 0)
+        try:
+            self._visit = self._listener.admission.arrive(self._peer.host, self._on_turn)
+        except AccessDenied as error:
+            self._on_turn(error)
+            return
+        if self._visit.begun:
+            self._on_turn(None)
         else:
-            transport.set_protocol(connection)
-            connection.connection_made(transport)
+            self._transport.pause_reading()
+            self._listener.waits(self._transport)
+
+    def _on_turn(self, refusal: AccessDenied | None) -> None:
+        if refusal is None and self._visit is not None:
+            if not self._transport.is_closing():  # as when the listener closes
+                self._listener.begins(self._visit, self._transport)
+        else:
+            self._listener.refused(self._peer, str(refusal))
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._visit is not None:
+            self._listener.admission.leave(self._visit)
+        self._listener.waits_no_more(self._transport)
 
 
 class Listener(Generic[IdentityT]):
@@ -151,6 +191,7 @@ class Listener(Generic[IdentityT]):
         limits: Limits,
         admission: Admission,
         on_refused: OnRefused | None,
+        on_denied: OnDenied | None,
         options: dict[str, Any],
     ) -> None:
         self.handler_factory = handler_factory
@@ -158,10 +199,13 @@ class Listener(Generic[IdentityT]):
         self._validate = validate
         self._limits = limits
         self._on_refused = on_refused
+        self._on_denied = on_denied
         self._options = options
         self._settings: asyncssh.SSHServerConnectionOptions
         self._server: asyncio.Server
-        self._connections: set[ServerConnection[IdentityT]] = set()
+        self._connections: dict[ServerConnection[IdentityT], Visit] = {}
+        self._waiting: set[asyncio.Transport] = set()
+        self._overdue_timer: asyncio.TimerHandle | None = None
 
     @property
     def address(self) -> Peer:
@@ -174,7 +218,7 @@ class Listener(Generic[IdentityT]):
         self._settings = await self._construct(self._options)
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(lambda: _Arrival(self), address, port, backlog=128)
+            self._server = await loop.create_server(lambda: _Arrival(self), address, port, backlog=1024)
         except OSError as error:
             raise Unavailable(
                 f"cannot listen on {address} port {port}: {error.strerror or error}",
@@ -190,26 +234,51 @@ class Listener(Generic[IdentityT]):
         settings: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(**options)
         return settings
 
-    def arrived(self, address: tuple[Any, ...] | None) -> ServerConnection[IdentityT] | None:
-        """Return the connection for a peer at that socket address, or None when it is not admitted."""
-        peer = Peer(str(address[0]), int(address[1])) if address else Peer("", 0)
-        try:
-            visit = self.admission.arrive(peer.host)
-        except AccessDenied as error:
-            logger.warning("refused %s port %d: %s", peer.host, peer.port, error)
-            if self._on_refused:
-                self._on_refused(peer, str(error))
-            return None
+    def refused(self, peer: Peer, reason: str) -> None:
+        """Log a connection that was turned away, and report it."""
+        logger.warning("refused %s port %d: %s", *peer, reason)
+        if self._on_refused:
+            self._on_refused(peer, reason)
+
+    def waits(self, transport: asyncio.Transport) -> None:
+        """Keep a connection that waits in line, for when the listener closes."""
+        self._waiting.add(transport)
+        self._watch_line()
+
+    def waits_no_more(self, transport: asyncio.Transport) -> None:
+        """Forget a connection that waited in line."""
+        self._waiting.discard(transport)
+
+    def begins(self, visit: Visit, transport: asyncio.Transport) -> None:
+        """Let a connection log in."""
+        self.waits_no_more(transport)
         connection = ServerConnection[IdentityT](asyncio.get_running_loop(), self._settings)
         connection._protocol_factory = lambda: _Owner(self, visit)
         connection.guard(self._limits, self._on_refused)
-        connection.accept_with(self._validate)
-        self._connections.add(connection)
-        return connection
+        connection.accept_with(self._validate, self._on_denied)
+        self._connections[connection] = visit
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        transport.resume_reading()
+
+    def _watch_line(self) -> None:
+        """Look again when somebody will have taken too long for those in line."""
+        seconds = self.admission.next_overdue()
+        if seconds is not None and self._overdue_timer is None:
+            loop = asyncio.get_running_loop()
+            self._overdue_timer = loop.call_later(max(seconds, _OVERDUE_AGAIN), self._end_overdue)
+
+    def _end_overdue(self) -> None:
+        self._overdue_timer = None
+        overdue = set(self.admission.overdue())
+        for connection, visit in list(self._connections.items()):
+            if visit in overdue:
+                connection.drop(f"no login within {self._limits.startups.patience:g} s, while others wait in line")
+        self._watch_line()
 
     def left(self, connection: ServerConnection[IdentityT], visit: Visit) -> None:
         """Count the connection no longer, and penalise its source for what it did."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         penalties = self._limits.penalties
         if connection.broke_protocol:
             self.admission.punish(visit, penalties.protocol_error)
@@ -223,8 +292,12 @@ class Listener(Generic[IdentityT]):
         self.admission.leave(visit)
 
     def close(self) -> None:
-        """Accept no more connections; those that are open go on."""
+        """Accept no more connections; those that are open go on, but for those in line."""
         self._server.close()
+        if self._overdue_timer is not None:
+            self._overdue_timer.cancel()
+        for transport in list(self._waiting):
+            transport.abort()
 
     def end(self) -> None:
         """End all open connections, each once what was written to it has been sent."""
@@ -261,24 +334,27 @@ async def listen(
     validate: Validate[IdentityT],
     limits: Limits | None = None,
     on_refused: OnRefused | None = None,
+    on_denied: OnDenied | None = None,
     clock: Clock | None = None,
-    random: Callable[[], float] | None = None,
+    proxies: Proxies = frozenset,
     forward_agent: bool = False,
     forward_x11: bool = False,
 ) -> Listener[IdentityT]:
     """Start an SSH port that certificates alone can log in to, and return it listening.
 
     `host_key` and `host_certificate` are the contents of OpenSSH files; port 0 picks a free one. `on_refused` is told
-    of each refusal, which is logged too. Raises InvalidInput for a key or certificate that cannot be used and
-    Unavailable when the address cannot be had.
+    of each refusal, which is logged too, but of a login that `validate` denies `on_denied`, if there is one.
+    `proxies` are exempt from penalties and from the limits of start-ups. Raises InvalidInput for a key or certificate
+    that cannot be used and Unavailable when the address cannot be had.
     """
     limits = limits or Limits()
     listener = Listener(
         handler_factory,
         validate=validate,
         limits=limits,
-        admission=Admission(limits, clock=clock or SystemClock(), random=random or SystemRandom().random),
+        admission=Admission(limits, clock=clock or SystemClock(), proxies=proxies),
         on_refused=on_refused,
+        on_denied=on_denied,
         options=server_options(
             limits,
             host_key=host_key,

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import getpass
+import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtime.auth.authorities import LocalAuthorities, ensure_authorities
 from runtime.backend.base import Backend
 from runtime.backend.open import open_backend
 from runtime.backend.options import SqliteOptions
 from runtime.core.clock import SystemClock
-from runtime.core.errors import AccessDenied, NotFound
+from runtime.core.errors import NotFound
 from runtime.core.keys import resource
 from runtime.core.resources import Origin, User, decode, encode
-from runtime.pki.claims import HostClaims, MemberRole
-from runtime.pki.export import export_authority, trusted_user_ca_keys
-from runtime.pki.keys import PrivateKey, generate_key
-from runtime.pki.signing import random_serial, sign_host
-from tests.e2e.follower import Follower
 from tests.e2e.kubernetes.control_plane import ControlPlane
 from tests.e2e.operator_process import start_operator
+from tests.servers import people
 from tests.servers.processes import Process
-from tests.servers.sshd import LOGIN, Sshd
+from tests.servers.teleport import Teleport, run
 
 CRDS = Path(__file__).parents[2] / "crds"
 CLOCK = SystemClock()
-HOUR = timedelta(hours=1)
-HOST = "db1.main"
+LOGIN = getpass.getuser()
+EFFECT_SECONDS = 10.0
+"""How long a change may take from kubectl to the next session."""
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +48,6 @@ async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-async def authorities(backend: Backend) -> LocalAuthorities:
-    """Make the authorities of cluster main."""
-    return await ensure_authorities(backend, "main", clock=CLOCK)
-
-
-@pytest.fixture
-async def follower(backend: Backend, authorities: LocalAuthorities) -> AsyncIterator[Follower]:
-    """Follow the backend as auth will."""
-    following = Follower(backend, authorities, clock=CLOCK)
-    task = asyncio.create_task(following.follow())
-    yield following
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Write the teleport.yaml that the operator shares with auth."""
     path = tmp_path / "teleport.yaml"
@@ -84,36 +62,39 @@ def operator(control_plane: ControlPlane, crds: None, config: Path, tmp_path: Pa
         yield running
 
 
-@dataclass
-class Host:
-    """An sshd that trusts the user CA, and a client who trusts the host CA and has a key."""
-
-    sshd: Sshd
-    known_hosts: str
-    key: PrivateKey
-
-    def login(self, certificate: bytes) -> str:
-        """Log in with the real ssh as whoever runs this, and return what the command there printed."""
-        key = self.key.to_openssh()
-        return self.sshd.ssh(HOST, key=key, certificate=certificate, known_hosts=self.known_hosts).stdout
-
-
 @pytest.fixture
-def host(authorities: LocalAuthorities, tmp_path: Path) -> Iterator[Host]:
-    """Serve as db1.main."""
-    key = generate_key()
-    claims = HostClaims(host_id=str(uuid.uuid4()), role=MemberRole.NODE, name="db1", cluster="main", ttl=HOUR)
-    signer = authorities.host.signer
-    certificate = sign_host(claims, key.public, signer=signer, now=CLOCK.now(), serial=random_serial())
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    with Sshd(
-        folder,
-        host_key=key.to_openssh(),
-        host_certificate=certificate.line,
-        trusted_user_ca_keys=trusted_user_ca_keys([authorities.user.signer.public]),
-    ) as sshd:
-        yield Host(sshd, export_authority(signer.public) + "\n", generate_key())
+def teleport(tmp_path: Path) -> Iterator[Teleport]:
+    """Run auth, proxy and node, for which the storage is the truth."""
+    settings = {"auth_service": {"dynamic_config": True}}
+    with Teleport(tmp_path / "teleport", ["auth", "proxy", "node"], config=settings) as running:
+        yield running.start()
+
+
+@dataclass
+class Shell:
+    """The command line of somebody who is logged in with tsh."""
+
+    home: Path
+
+    def ssh(self, login: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on the node."""
+        env = {"TELEPORT_HOME": str(self.home), "SSH_AUTH_SOCK": ""}
+        return run("tsh", "ssh", f"{login}@localhost", "echo in; id -un", env=env)
+
+    async def until_refused(self, login: str) -> str:
+        """Wait until a new session is refused, for as long as a change may take; return what ssh said."""
+        async with asyncio.timeout(EFFECT_SECONDS):
+            while (done := await asyncio.to_thread(self.ssh, login)).returncode == 0:
+                assert done.stdout == f"in\n{login}\n"
+        assert done.returncode == 255
+        assert done.stdout == ""
+        return done.stderr
+
+    async def until_in(self, login: str) -> None:
+        """Wait until a session is possible."""
+        async with asyncio.timeout(EFFECT_SECONDS):
+            while (await asyncio.to_thread(self.ssh, login)).returncode:
+                pass
 
 
 def user(name: str, *logins: str) -> dict[str, Any]:
@@ -143,33 +124,36 @@ async def wait_ready(control_plane: ControlPlane, name: str, status: str) -> dic
 
 
 async def test_a_declared_user_gets_in_until_it_is_deleted(
-    control_plane: ControlPlane, operator: Process, backend: Backend, follower: Follower, host: Host
+    control_plane: ControlPlane, crds: None, teleport: Teleport, tmp_path: Path
 ) -> None:
-    """From kubectl apply → operator → backend → certificate → ssh; after kubectl delete no certificate is issued."""
-    key = resource("User", "joe")
-    with pytest.raises(AccessDenied):
-        follower.issue("joe", host.key.public, ttl=HOUR)
+    """From kubectl apply → operator → storage → auth → sign-up and login to a session on a node.
 
-    await asyncio.to_thread(control_plane.kubectl, "apply", "-f", "-", document=user("joe", LOGIN, "deploy"))
-    await follower.until(lambda users: key in users)
-    condition = await wait_ready(control_plane, "joe", "True")
-    assert condition["reason"] == "Reconciled"
-    stored = decode(User, (await backend.get(key)).value)
-    assert stored.metadata.origin is Origin.KUBERNETES
-    assert stored.spec.logins == (LOGIN, "deploy")
-    certificate = follower.issue("joe", host.key.public, ttl=HOUR)
-    assert certificate.principals == (LOGIN, "deploy")
-    assert await asyncio.to_thread(host.login, certificate.line) == "in\n"
+    What kubectl changes decides about the next session with the same certificate; after kubectl delete there is none.
+    """
+    kubectl, shell = control_plane.kubectl, Shell(tmp_path / "home")
+    log = tmp_path / "operator.log"
+    with await asyncio.to_thread(start_operator, control_plane, teleport.config_file, log=log):
+        assert teleport.tctl("users", "reset", "joe").returncode == 1  # nobody knows joe yet
+        await asyncio.to_thread(kubectl, "apply", "-f", "-", document=user("joe", LOGIN, "deploy"))
+        assert (await wait_ready(control_plane, "joe", "True"))["reason"] == "Reconciled"
 
-    await asyncio.to_thread(control_plane.kubectl, "apply", "-f", "-", document=user("joe", "deploy"))
-    await follower.until(lambda users: users[key].spec.logins == ("deploy",))
-    narrowed = follower.issue("joe", host.key.public, ttl=HOUR)
-    assert await asyncio.to_thread(host.login, narrowed.line) == ""
+        invited = teleport.tctl("users", "reset", "joe")
+        url = next(line for line in invited.stdout.splitlines() if line.startswith("https://"))
+        phone = people.sign_up(teleport, url)
+        logged_in = people.tsh_login(teleport, shell.home, "joe", phone)
+        assert logged_in.returncode == 0, logged_in.stderr
+        await shell.until_in(LOGIN)
 
-    await asyncio.to_thread(control_plane.kubectl, "delete", "user.teleport.internal", "joe", "--timeout=20s")
-    await follower.until(lambda users: key not in users)
-    with pytest.raises(AccessDenied):
-        follower.issue("joe", host.key.public, ttl=HOUR)
+        await asyncio.to_thread(kubectl, "apply", "-f", "-", document=user("joe", "deploy"))
+        assert f"login '{LOGIN}'" in await shell.until_refused(LOGIN)
+        await asyncio.to_thread(kubectl, "apply", "-f", "-", document=user("joe", LOGIN, "deploy"))
+        await shell.until_in(LOGIN)
+
+        await asyncio.to_thread(kubectl, "delete", "user.teleport.internal", "joe", "--timeout=20s")
+        assert "no user joe" in await shell.until_refused(LOGIN)
+        again = people.tsh_login(teleport, shell.home, "joe", phone)
+        assert again.returncode == 1
+        assert "wrong user name, password" in again.stderr
 
 
 async def test_a_document_that_cannot_be_right_says_so_in_its_status(

@@ -104,23 +104,6 @@ async def test_login_ends_the_grace() -> None:
         assert await client.open_channel() is not None
 
 
-async def test_startups_are_dropped_at_once_and_at_random() -> None:
-    """From `start` on the dice decide, which are ours here; a dropped one gets not a byte, and no login is affected."""
-    dice = [0.0]
-    limits = dataclasses.replace(LIMITS, startups=StartupLimits(start=1, rate=50, full=3))
-    async with port(limits, random=lambda: dice[0]) as server, raw_client(server.number) as waiting:
-        dice[0] = 0.4
-        assert await first_bytes(server.number) == b""
-        assert "dropped at random" in server.reasons
-        dice[0] = 0.6
-        assert await first_bytes(server.number) == b"SSH-"
-        await until(lambda: server.listener.admission.starting == 1, "the second has left")
-        dice[0] = 0.0
-        assert await waiting.log_in("joe", server.users.issue(["joe"]))
-        await until(lambda: server.listener.admission.starting == 0, "nobody is logging in")
-        assert await first_bytes(server.number) == b"SSH-"
-
-
 async def test_max_connections() -> None:
     """At `max_connections` a further one is dropped, also when the others are logged in."""
     async with port(dataclasses.replace(LIMITS, max_connections=1)) as server:
@@ -261,6 +244,6 @@ def test_penalty_defaults_are_sshds() -> None:
     """What sshd_config(5) says of the limits that we took over from it, and the manual's two."""
     limits = Limits()
     assert limits.penalties == PenaltyLimits(5, 1, 10, 90, 15, 600, 65_536)
-    assert limits.startups == StartupLimits(10, 30, 100, None)
+    assert limits.startups == StartupLimits(start=30, full=500, patience=5, per_source=None)
     assert (limits.tries, limits.sessions) == (6, 10)
     assert (limits.max_connections, limits.max_users) == (1000, 250)

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import ssl
+import subprocess
 import threading
+import urllib.parse
+import urllib.request
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pyotp
 
 from runtime.auth.authorities import LocalAuthorities, read_authorities
 from runtime.backend.open import open_backend
@@ -26,11 +33,12 @@ from runtime.pki.claims import UserClaims
 from runtime.pki.export import export_authority
 from runtime.pki.keys import PrivateKey, generate_key
 from runtime.pki.signing import random_serial, sign_user
-from tests.servers.teleport import Teleport
+from tests.servers.teleport import Teleport, run
 
 T = TypeVar("T")
 CLOCK = SystemClock()
 HOUR = timedelta(hours=1)
+PASSWORD = "correct horse battery staple"
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,37 @@ def user(name: str, logins: Sequence[str], roles: Sequence[str] = ()) -> dict[st
 def role(name: str, **spec: Any) -> dict[str, Any]:
     """Return a document of kind Role, of `allow`, `deny` and `options`."""
     return {"kind": "Role", "metadata": {"name": name}, "spec": spec}
+
+
+def sign_up(proxy: Teleport, url: str) -> pyotp.TOTP:
+    """Complete a sign-up link with PASSWORD, as a browser would; return what the phone then holds."""
+    context = ssl.create_default_context(cafile=str(proxy.data_dir / "web.pem"))
+    with urllib.request.urlopen(url, context=context, timeout=30) as page:  # noqa: S310 - https, from tctl
+        secret = re.search(r'id="secret">([A-Z2-7 ]+)<', page.read().decode())
+    assert secret is not None
+    phone = pyotp.TOTP(secret[1].replace(" ", ""))
+    # The code of the step before: that of now is left for the login.
+    code = phone.at(CLOCK.now() - timedelta(seconds=30))
+    form = urllib.parse.urlencode({"password": PASSWORD, "again": PASSWORD, "otp": code}).encode()
+    origin = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url))
+    request = urllib.request.Request(url, form, {"Origin": origin})  # noqa: S310 - https, from tctl
+    with urllib.request.urlopen(request, context=context, timeout=30) as answer:  # noqa: S310 - https, from tctl
+        assert answer.status == 200
+    return phone
+
+
+def tsh_login(proxy: Teleport, home: Path, name: str, phone: pyotp.TOTP) -> subprocess.CompletedProcess[str]:
+    """Log in as a person does, with the code of now."""
+    return run(
+        "tsh",
+        "login",
+        f"--proxy={proxy.web_address}",
+        f"--user={name}",
+        "--password-stdin",
+        f"--pin={proxy_pin(proxy)}",
+        stdin=f"{PASSWORD}\n{phone.now()}\n",
+        env={"TELEPORT_HOME": str(home), "SSH_AUTH_SOCK": ""},
+    )
 
 
 def authorities_of(teleport: Teleport) -> LocalAuthorities:

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.core.clock import ManualClock
 from runtime.core.errors import AccessDenied
-from runtime.transport.admission import Admission, Penalties, drop_probability, source_of
+from runtime.transport.admission import Admission, Penalties, Visit, source_of
 from runtime.transport.limits import Limits, PenaltyLimits, StartupLimits
 
 
@@ -18,24 +18,30 @@ def clock() -> ManualClock:
     return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def admission(limits: Limits, *, random: float = 0.999, at: ManualClock | None = None) -> Admission:
-    """Return an admission whose dice always fall the same way."""
-    return Admission(limits, clock=at or clock(), random=lambda: random)
+def admission(limits: Limits, *, at: ManualClock | None = None) -> Admission:
+    """Return an admission."""
+    return Admission(limits, clock=at or clock())
 
 
-@pytest.mark.parametrize(
-    ("starting", "probability"),
-    [(0, 0.0), (9, 0.0), (10, 0.3), (55, 0.65), (99, 0.3 + 0.7 * 89 / 90), (100, 1.0), (500, 1.0)],
-)
-def test_drop_probability_is_sshds_line(starting: int, probability: float) -> None:
-    """10:30:100 refuses nobody below 10, 30 per cent at 10, half way up at 55, everybody from 100 on."""
-    assert drop_probability(starting, StartupLimits()) == pytest.approx(probability)
+class Arrivals:
+    """Connections that arrive one after the other, and what became of those that had to wait."""
 
+    def __init__(self, doorman: Admission) -> None:
+        self._doorman = doorman
+        self.begun: list[str] = []
+        """Who may log in, in the order in which it was told."""
+        self.refused: list[str] = []
 
-def test_start_equal_to_full_is_a_plain_limit() -> None:
-    """Without a ramp there is no division by zero: below nobody is refused, from there on everybody."""
-    limits = StartupLimits(start=5, rate=30, full=5)
-    assert [drop_probability(starting, limits) for starting in (4, 5)] == [0.0, 1.0]
+    def arrive(self, name: str, host: str) -> Visit:
+        """Have somebody arrive from an address."""
+
+        def on_turn(refusal: AccessDenied | None) -> None:
+            (self.begun if refusal is None else self.refused).append(name)
+
+        visit = self._doorman.arrive(host, on_turn)
+        if visit.begun:
+            self.begun.append(name)
+        return visit
 
 
 @pytest.mark.parametrize(
@@ -151,3 +157,113 @@ def test_a_refused_connection_is_not_counted() -> None:
             doorman.arrive("192.0.2.1")
     doorman.leave(first)
     doorman.arrive("192.0.2.1")
+
+
+LINE = Limits(startups=StartupLimits(start=1, full=4, patience=5))
+"""One logs in at a time, three may wait."""
+
+
+def test_who_comes_first_logs_in_first() -> None:
+    """Beyond `start` connections wait; each that logs in or leaves makes room for one, in the order of arrival."""
+    doorman = admission(LINE)
+    arrivals = Arrivals(doorman)
+    first, second, _ = (arrivals.arrive(name, "192.0.2.1") for name in "abc")
+    assert (arrivals.begun, doorman.starting, doorman.waiting, doorman.connections) == (["a"], 1, 2, 1)
+    doorman.login(first, "joe")
+    assert arrivals.begun == ["a", "b"]
+    doorman.leave(second)
+    assert arrivals.begun == ["a", "b", "c"]
+    assert (doorman.starting, doorman.waiting, doorman.connections) == (1, 0, 2)
+
+
+def test_sources_take_turns() -> None:
+    """However many of one address are in line, the first of another has the second turn."""
+    doorman = admission(LINE)
+    arrivals = Arrivals(doorman)
+    current = [arrivals.arrive("a1", "192.0.2.1")]
+    waiting = {name: arrivals.arrive(name, "192.0.2.1") for name in ("a2", "a3")}
+    waiting["b1"] = arrivals.arrive("b1", "192.0.2.2")
+    for name in ("a2", "b1"):
+        doorman.leave(current.pop())
+        assert arrivals.begun[-1] == name
+        current.append(waiting[name])
+
+
+def test_who_leaves_the_line_has_no_turn() -> None:
+    """A connection that ends while it waits is not counted, and the next one has its turn."""
+    doorman = admission(LINE)
+    arrivals = Arrivals(doorman)
+    first, second, _ = (arrivals.arrive(name, "192.0.2.1") for name in "abc")
+    doorman.leave(second)
+    doorman.leave(second)
+    doorman.leave(first)
+    assert arrivals.begun == ["a", "c"]
+    assert (doorman.starting, doorman.waiting) == (1, 0)
+
+
+def test_a_full_line_refuses() -> None:
+    """At `full` the next of an address that is in line as often as any other is refused."""
+    doorman = admission(LINE)
+    for _ in range(4):
+        doorman.arrive("192.0.2.1")
+    with pytest.raises(AccessDenied, match="4 connections have not logged in yet"):
+        doorman.arrive("192.0.2.1")
+    assert (doorman.starting, doorman.waiting) == (1, 3)
+
+
+def test_in_a_full_line_the_most_numerous_make_room() -> None:
+    """Another address is let into a full line, and the last of the most numerous is refused for it; not so if equal."""
+    doorman = admission(LINE)
+    arrivals = Arrivals(doorman)
+    for number in range(4):
+        arrivals.arrive(f"a{number}", "192.0.2.1")
+    arrivals.arrive("b", "192.0.2.2")
+    arrivals.arrive("c", "192.0.2.3")
+    assert arrivals.refused == ["a3", "a2"]
+    with pytest.raises(AccessDenied, match="4 connections"):
+        arrivals.arrive("d", "192.0.2.4")
+    assert (doorman.starting, doorman.waiting) == (1, 3)
+
+
+def test_a_login_is_overdue_only_while_others_wait() -> None:
+    """After five seconds, and one for each in line, the oldest first."""
+    now = clock()
+    doorman = admission(Limits(startups=StartupLimits(start=2, full=9, patience=5)), at=now)
+    first = doorman.arrive("192.0.2.1")
+    now.advance(timedelta(seconds=1))
+    second = doorman.arrive("192.0.2.1")
+    now.advance(timedelta(seconds=3))
+    assert doorman.next_overdue() is None
+    doorman.arrive("192.0.2.2")
+    assert (doorman.next_overdue(), doorman.overdue()) == (1, [])
+    now.advance(timedelta(seconds=2))
+    assert (doorman.next_overdue(), doorman.overdue()) == (0, [first])
+    doorman.arrive("192.0.2.2")
+    assert doorman.overdue() == [first, second]
+    doorman.login(first, "joe")
+    assert doorman.overdue() == [second]
+
+
+def test_at_its_turn_a_connection_meets_the_limits_again() -> None:
+    """Who was penalised while it waited is refused then, and the turn is the next one's."""
+    doorman = admission(LINE)
+    arrivals = Arrivals(doorman)
+    first = arrivals.arrive("a1", "192.0.2.1")
+    arrivals.arrive("a2", "192.0.2.1")
+    arrivals.arrive("b1", "192.0.2.2")
+    doorman.punish(first, 90)
+    doorman.leave(first)
+    assert (arrivals.begun, arrivals.refused) == (["a1", "b1"], ["a2"])
+
+
+def test_proxies_do_not_wait() -> None:
+    """An exempt address neither waits nor takes a place from others."""
+    doorman = Admission(
+        Limits(startups=StartupLimits(start=1), penalty_exempt=(ip_network("192.0.2.0/24"),)), clock=clock()
+    )
+    visits = [doorman.arrive("192.0.2.1") for _ in range(5)]
+    assert all(visit.begun for visit in visits)
+    assert doorman.arrive("198.51.100.1").begun
+    assert (doorman.connections, doorman.starting) == (6, 1)
+    doorman.leave(visits[0])
+    assert (doorman.connections, doorman.starting) == (5, 1)
