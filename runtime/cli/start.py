@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.api.client import AuthClient
 from runtime.cli.start_auth import AuthPart
 from runtime.cli.start_member import JoinPart, MemberPart, Service
 from runtime.cli.surroundings import Surroundings
@@ -17,13 +16,12 @@ from runtime.core.clock import Clock, SystemClock
 from runtime.core.errors import TeleportError
 from runtime.core.version import __version__
 from runtime.core.yaml_marks import show_path
-from runtime.node.labels import NodeLabels
-from runtime.node.service import NodeService
 from runtime.service import logs
 from runtime.service.addresses import advertised, node_name
 from runtime.service.checks import warnings
 from runtime.service.identity import DataDir
 from runtime.service.lifecycle import Part, live
+from runtime.service.member import Member
 from runtime.service.metrics import Metrics
 from runtime.service.settings import LogOutput, Settings
 from runtime.service.values import Role
@@ -106,7 +104,7 @@ def assemble(settings: Settings, *, data_dir: DataDir, clock: Clock, metrics: Me
         else JoinPart(settings, tuple(reached), surroundings)
     )
 
-    def member(kind: CallerKind, service: Callable[[AuthClient], Service]) -> MemberPart:
+    def member(kind: CallerKind, service: Callable[[Member], Service]) -> MemberPart:
         return MemberPart(kind, cluster, service, surroundings)
 
     parts: list[Part] = [cluster]
@@ -114,10 +112,14 @@ def assemble(settings: Settings, *, data_dir: DataDir, clock: Clock, metrics: Me
         from runtime.cli.start_proxy import ProxyRole  # here: a web server's import is for those who run one
 
         addr = reached[CallerKind.PROXY]
-        parts.append(
-            member(CallerKind.PROXY, lambda auth: ProxyRole(settings, auth, name=name, addr=addr, clock=clock))
-        )
+        parts.append(member(CallerKind.PROXY, lambda member: ProxyRole(settings, member, surroundings, addr=addr)))
     if Role.NODE in settings.roles:
-        labels = NodeLabels(settings.ssh_service.labels, settings.ssh_service.commands)
-        parts.append(member(CallerKind.NODE, lambda _: NodeService(addr=reached[CallerKind.NODE], labels=labels)))
+        from runtime.cli.start_node import NodeRole  # here: an SSH server's import is for those who run one
+
+        parts.append(
+            member(
+                CallerKind.NODE,
+                lambda member: NodeRole(settings, member, surroundings, addr=reached[CallerKind.NODE]),
+            )
+        )
     return parts

@@ -103,6 +103,10 @@ class Service(Protocol):
         """Read again what may be read again. Raises TeleportError."""
         ...
 
+    async def renewed(self, identity: StoredIdentity) -> None:
+        """Take the new certificates of the member that it is."""
+        ...
+
     async def stop(self) -> None:
         """Finish what was accepted, and stop."""
         ...
@@ -115,9 +119,10 @@ class MemberPart:
         self,
         role: CallerKind,
         cluster: Cluster,
-        service: Callable[[AuthClient], Service],
+        service: Callable[[Member], Service],
         surroundings: Surroundings,
     ) -> None:
+        """Take what makes the service, once the member is there that it is to be."""
         self.name = str(role)
         self._role = role
         self._cluster = cluster
@@ -143,11 +148,12 @@ class MemberPart:
                 presence=self._presence,
                 advertised=self._surroundings.hosts,
                 clock=self._surroundings.clock,
+                renewed=self._renewed,
                 auth=self._cluster.client(lambda: self.member.identity),
             )
             stack.push_async_callback(self.member.auth.close)
             self._surroundings.metrics.watch(self.member)
-            self._service = self._make_service(self.member.auth)
+            self._service = self._make_service(self.member)
             stack.push_async_callback(self._service.stop)
             await self._service.start()
             # Stopping, it is the first: nobody is sent here any more while the service finishes.
@@ -168,6 +174,9 @@ class MemberPart:
     async def stop(self) -> None:
         """Leave the cluster's list, finish, and stop."""
         await self._stack.aclose()
+
+    async def _renewed(self, identity: StoredIdentity) -> None:
+        await self._service.renewed(identity)
 
     def _presence(self) -> m.Presence:
         addr, labels = self._service.presence()

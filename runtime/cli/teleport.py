@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -70,6 +71,14 @@ def configure(context: click.Context, /, *, test: bool, debug: bool, **flags: st
     from runtime.service.sample import sample  # here, so that `teleport version` stays light
 
     console.out(sample())
+
+
+@teleport.command("status")
+def show_status() -> None:
+    """Show which session this is; only inside of one."""
+    from runtime.cli.teleport_status import status
+
+    console.out(status(os.environ))
 
 
 def _check(*, debug: bool, flags: dict[str, str | None]) -> None:

@@ -10,6 +10,8 @@ PROXY_SSH_PORT = 3023
 PROXY_TUNNEL_PORT = 3024
 AUTH_PORT = 3025
 PROXY_WEB_PORT = 3080
+OPENSSH_PORT = 22
+"""Of `openssh_servers` that name no port: sshd's own."""
 DIAG_PORT = 3000
 """Of `--diag-addr` where it names no port; ours, the manual has no such address."""
 

@@ -1,43 +1,202 @@
-"""The node service: for now its presence and labels. It does not listen: sessions come with a later release."""
+"""The node service: an SSH port for people with certificates of the cluster, and the node's labels."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
 
+from runtime.audit.events import EventType
+from runtime.audit.log import Audit
+from runtime.core.clock import Clock
+from runtime.node import events
+from runtime.node.authority import NodeAccess, People
 from runtime.node.labels import NodeLabels
+from runtime.node.server import NodeConnection
+from runtime.node.sessions import Node, Session
+from runtime.node.spawner import Spawner
+from runtime.pki.identity import UserIdentity
+from runtime.service.identity import StoredIdentity
 from runtime.service.values import Address
+from runtime.transport.admission import Proxies
+from runtime.transport.capture import Denied, Proved
+from runtime.transport.guards import Peer
+from runtime.transport.limits import Limits
+from runtime.transport.server import Handler, Listener, listen
 
 logger = logging.getLogger(__name__)
 
+GRACE_SECONDS = 10.0
+"""How long sessions may take to finish when the node stops."""
+FAREWELL_SECONDS = 2.0
+"""How long a client may take to read the end of its session when the node stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What the service needs of teleport.yaml (`ssh_service`, `connection_limits`)."""
+
+    listen: Address
+    addr: Address
+    """Where others reach it; port 0 stands for the one that `listen` gets."""
+    limits: Limits
+
 
 class NodeService:
-    """One node."""
+    """One node: sessions, and labels."""
 
-    where = "node"
-
-    def __init__(self, *, addr: Address, labels: NodeLabels) -> None:
-        self._addr = addr
+    def __init__(
+        self,
+        options: NodeOptions,
+        *,
+        identity: Callable[[], StoredIdentity],
+        labels: NodeLabels,
+        people: People,
+        proxies: Proxies,
+        audit: Audit,
+        clock: Clock,
+    ) -> None:
+        """Take what it works with; `identity` is the member that this node is, as it is at the time."""
+        self._options = options
+        self._identity = identity
         self._labels = labels
+        self._people = people
+        self._proxies = proxies
+        self._audit = audit
+        self._clock = clock
+        self._addr = options.addr
+        self._listener: Listener[UserIdentity] | None = None
+        self._connections: set[NodeConnection] = set()
+        self._stack = AsyncExitStack()
+        self._node: Node
+        self.where = "node"
 
     def presence(self) -> tuple[str, Mapping[str, str]]:
         """Return the address to advertise, and the labels as they are now."""
         return str(self._addr), self._labels()
 
     async def start(self) -> None:
-        """Get the labels' first values."""
+        """Get the labels' first values, start the spawner, and listen. Raises Unavailable, InvalidInput."""
         await self._labels.first()
-        logger.warning(
-            "the node is listed at %s with its labels, and does not listen: SSH sessions come with a later release",
-            self._addr,
-        )
+        identity = self._identity()
+        async with AsyncExitStack() as stack:
+            spawner = await Spawner.start()
+            stack.push_async_callback(spawner.stop)
+            access = NodeAccess(
+                cluster=identity.cluster,
+                trust=lambda: self._identity().trust,
+                people=self._people,
+                labels=self._access_labels,
+                now=self._clock.now,
+                only_login=None if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name,
+            )
+            self._node = Node(
+                cluster=identity.cluster,
+                host_id=str(identity.id),
+                access=access,
+                spawner=spawner,
+                audit=self._audit,
+            )
+            self._listener = await listen(
+                self._connected,
+                address=self._options.listen.host,
+                port=self._options.listen.port,
+                host_key=identity.key.get_secret_value().encode(),
+                host_certificate=identity.host_certificate.encode(),
+                validate=access.validate,
+                limits=self._options.limits,
+                on_refused=self._refused,
+                on_denied=self._denied,
+                clock=self._clock,
+                proxies=self._proxies,
+            )
+            stack.push_async_callback(self._end_connections)
+            bound = self._listener.address
+            self._addr = Address(self._addr.host, bound.port)
+            self.where = f"node on {Address(bound.host, bound.port)}"
+            self._stack = stack.pop_all()
 
     async def run(self) -> None:
         """Keep the labels current, until cancelled."""
         await self._labels.run()
 
+    async def renewed(self, identity: StoredIdentity) -> None:
+        """Show the new host certificate to connections from now on."""
+        if self._listener is not None:
+            await self._listener.update(
+                host_key=identity.key.get_secret_value().encode(), host_certificate=identity.host_certificate.encode()
+            )
+
     async def reload(self) -> None:
-        """Nothing is read again."""
+        """Run the labels' commands now."""
+        await self._labels.first()
 
     async def stop(self) -> None:
-        """Nothing is open."""
+        """Accept no more connections, let sessions finish for a while, tell those that are left, and end."""
+        await self._stack.aclose()
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions that are open."""
+        return [session for connection in self._connections for session in connection.sessions]
+
+    def _access_labels(self) -> Mapping[str, str]:
+        # What the token imposed overrides what the node says of itself.
+        return {**self._labels(), **self._identity().labels}
+
+    def _connected(self, proved: Proved[UserIdentity], connection: Any) -> Handler:
+        self._audit.emit(EventType.AUTH, success="true", **events.who(self._node.host_id, proved))
+        handler = NodeConnection(self._node, proved, connection, left=self._connections.discard)
+        self._connections.add(handler)
+        return handler
+
+    def _denied(self, denied: Denied) -> str:
+        """Audit a login that was denied, and return what its holder is told: strangers learn nothing."""
+        if denied.certificate is None:
+            return ""  # a plain key: ssh offers all that it has, before its certificate too
+        user, error = self._node.access.holder(denied.certificate), denied.error
+        self._audit.emit(
+            EventType.AUTH,
+            success="false",
+            error=events.text(str(error)),
+            user=user or "",
+            login=events.text(denied.login[:64]),
+            **self._addresses(denied.peer, denied.local),
+        )
+        if user is None:
+            return ""
+        return f"teleport: access denied: {error}. {error.hint}".rstrip()
+
+    def _refused(self, peer: Peer, reason: str) -> None:
+        self._audit.emit(EventType.SESSION_REJECTED, error=events.text(reason), **self._addresses(peer, None))
+
+    def _addresses(self, peer: Peer, local: Peer | None) -> dict[str, str]:
+        where = {"addr.remote": f"{peer.host}:{peer.port}", "server_id": self._node.host_id, "namespace": "default"}
+        return where if local is None else {**where, "addr.local": f"{local.host}:{local.port}"}
+
+    async def _end_connections(self) -> None:
+        listener = self._listener
+        assert listener is not None  # noqa: S101 - it was opened, or this would not be on the stack
+        listener.close()
+        for session in self.sessions:
+            session.warn(f"teleport on this node is being stopped: the session ends in {GRACE_SECONDS:g} s")
+        if waiting := [asyncio.create_task(session.gone.wait()) for session in self.sessions]:
+            _, left = await asyncio.wait(waiting, timeout=GRACE_SECONDS)
+            for task in left:
+                task.cancel()
+        sessions = self.sessions
+        for session in sessions:
+            session.end("the session ends: teleport on this node is being stopped")
+        listener.end()
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await listener.wait_closed()
+        except TimeoutError:
+            listener.abort()
+            await listener.wait_closed()
+        await asyncio.gather(*(session.over() for session in sessions))

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 2.0
 """A list that is older is asked for anew before somebody is told of it."""
+MIN_AGE_SECONDS = 0.25
+"""A list as young as that is not asked for anew, whoever asks: that a name is not in it costs no more than this."""
 PATIENCE_SECONDS = 1.0
 """How long one who asks waits for that, where there is an older list."""
 UNASKED_SECONDS = 15.0
@@ -32,9 +34,12 @@ class Directory:
         self._asked = 0.0
         self._asking: asyncio.Task[None] | None = None
 
-    async def members(self) -> tuple[m.PresenceEntry, ...]:
-        """Return the members, ordered by name and id. Raises Unavailable while nothing is known yet."""
-        if self._members is None or _now() - self._asked > FRESH_SECONDS:
+    async def members(self, *, max_age: float = FRESH_SECONDS) -> tuple[m.PresenceEntry, ...]:
+        """Return the members, ordered by name and id, as they were `max_age` seconds ago, or later.
+
+        Raises Unavailable while nothing is known yet.
+        """
+        if self._members is None or _now() - self._asked > max(max_age, MIN_AGE_SECONDS):
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
             # Not awaited itself: whoever gives up waiting leaves it to the others.

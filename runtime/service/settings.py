@@ -310,6 +310,18 @@ class SSHService(Section):
         return self
 
 
+class OpenSSHServer(Section):
+    """A machine that runs OpenSSH's sshd, not teleport (manual, "Integrating with OpenSSH Servers")."""
+
+    name: Name = Field(description="The name by which people reach it.", examples=["db1"])
+    addr: Annotated[Address, _peer(defaults.OPENSSH_PORT)] = Field(
+        description="Where the proxy reaches it; port 22 if none is given.", examples=["10.0.0.7:22"]
+    )
+    labels: Mapping[
+        Annotated[str, read(str, values.parse_label_name)], Annotated[str, read(str, values.parse_label_value)]
+    ] = Field(default_factory=dict, description="Its labels, by which roles allow it.", examples=[{"env": "prod"}])
+
+
 class ProxyService(Section):
     """The proxy service: what users and other clusters connect to."""
 
@@ -332,6 +344,15 @@ class ProxyService(Section):
         default=None,
         description="The certificate for HTTPS with its chain (PEM). Without it a self-signed one is made.",
         examples=["/etc/teleport/teleport.crt"],
+    )
+    openssh_servers: tuple[OpenSSHServer, ...] = Field(
+        default=(),
+        description=(
+            "Machines that run OpenSSH's sshd and trust the cluster's user CA: they send no heartbeats, "
+            "so the proxy has to be told of them. It connects people to these and to nodes, to nothing else."
+        ),
+        examples=[[{"name": "db1", "addr": "10.0.0.7:22", "labels": {"env": "prod"}}]],
+        json_schema_extra=ADDED,
     )
 
     @model_validator(mode="after")

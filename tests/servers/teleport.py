@@ -51,6 +51,8 @@ class Teleport:
         self.log_file = folder / "teleport.log"
         self.auth_port, self.ssh_port, self.tunnel_port, self.web_port, self.node_port = free_ports(5)
         self._process: Process | None = None
+        self.prefix: tuple[str, ...] = ()
+        """A program, with its arguments, that starts the process: as another user, say."""
         teleport: Config = {
             "nodename": "localhost",
             "data_dir": str(self.data_dir),
@@ -102,7 +104,7 @@ class Teleport:
     def launch(self, *flags: str, env: Mapping[str, str] | None = None) -> Process:
         """Start the process and do not wait. Its output goes to `log_file`, behind what is there."""
         self._process = Process(
-            [SCRIPTS / "teleport", "start", "-c", self.config_file, *flags],
+            [*self.prefix, SCRIPTS / "teleport", "start", "-c", self.config_file, *flags],
             log=self.log_file,
             output=self.folder / "stdout",
             env=env,

@@ -24,8 +24,11 @@ from runtime.backend.memory import MemoryBackend
 from runtime.core.callers import CallerKind
 from runtime.core.clock import Clock, SystemClock
 from runtime.pki.keys import generate_key
+from runtime.proxy.cluster import ClusterView
 from runtime.proxy.self_signed import make_self_signed
 from runtime.proxy.service import ProxyOptions, ProxyService
+from runtime.service.directory import Directory
+from runtime.service.following import Following
 from runtime.service.identity import DataDir, StoredIdentity, identities_of
 from runtime.service.member import AuthServers, auth_client
 from runtime.service.values import Address
@@ -69,9 +72,18 @@ class WebCluster:
         )
         self._auth_address = f"{host}:{port}"
         self.admin = self.client(CallerKind.ADMIN)
-        self.proxy = ProxyService(self.options, auth=self.client(CallerKind.PROXY), clock=self.clock)
-        host, self.port = await self.proxy.start()
-        self.base = f"https://{host}:{self.port}"
+        await self._start_proxy()
+        self.base = f"https://127.0.0.1:{self.port}"
+
+    async def _start_proxy(self) -> None:
+        auth = self.client(CallerKind.PROXY)
+        following = Following(auth, DataDir(self.folder), "people.json")
+        self._following = asyncio.create_task(following.run())
+        await following.ready(10)
+        trust = self.identity(CallerKind.PROXY).trust
+        self.view = ClusterView("main", lambda: trust, following, Directory(auth).nodes, self.log)
+        self.proxy = ProxyService(self.options, auth=auth, view=self.view, clock=self.clock)
+        _, self.port = await self.proxy.start()
 
     def identity(self, role: CallerKind) -> StoredIdentity:
         """Return an identity that auth makes for a role beside it."""
@@ -90,6 +102,8 @@ class WebCluster:
     async def stop(self) -> None:
         """Stop everything."""
         await self.proxy.stop()
+        self._following.cancel()
+        await asyncio.gather(self._following, return_exceptions=True)
         for client in self._clients:
             await client.close()
         await self.auth.stop()

@@ -1,0 +1,379 @@
+"""One session: a shell, a command or a file transfer as the login user, between a channel and a child of the spawner.
+
+    requested   access is decided anew, and a task is started; the client hears at once that it may send
+    starting    the spawner makes the child; input waits in its sink
+    running     bytes pass in both directions, each held up by whoever is slower
+    ending      the child has ended, and what it wrote has arrived: the exit code is told, and the channel closes
+
+As with sshd, a grandchild that still has the child's pipes open keeps the session open, for its output goes to the
+client; a terminal ends with the shell in it, whoever else still has it open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from runtime.audit.events import EventType
+from runtime.audit.log import Audit, Field
+from runtime.core.access import Grant
+from runtime.core.durations import format_duration
+from runtime.core.errors import AccessDenied, TeleportError
+from runtime.node import events, transfer
+from runtime.node.agent import SessionAgent
+from runtime.node.authority import NodeAccess
+from runtime.node.environment import ClientVariables, session_environment, terminal_type
+from runtime.node.pipes import Sink, Source
+from runtime.node.spawner import Child, Exit, Program, Spawner, Terminal
+from runtime.pki.identity import UserIdentity
+from runtime.transport.capture import Proved
+from runtime.transport.sessions import RequestedTerminal, SessionChannel, SessionHandler, SessionRequest, TerminalSize
+
+logger = logging.getLogger(__name__)
+
+FAILED = 255
+"""Exit code of a session that we could not start, or ended: ssh's own for its failures."""
+COPY_REFUSED = 1
+"""Exit code of a copy that was not begun: scp's own for its errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What all sessions of a node have in common."""
+
+    cluster: str
+    host_id: str
+    access: NodeAccess
+    spawner: Spawner
+    audit: Audit
+
+
+class Session(SessionHandler):
+    """One session channel, from its opening to its end."""
+
+    def __init__(
+        self, node: Node, proved: Proved[UserIdentity], *, agent: SessionAgent, left: Callable[[Session], None]
+    ) -> None:
+        """Take whose it is; `left` is called once when the channel is gone."""
+        self.gone = asyncio.Event()
+        """Set when the channel is gone."""
+        self.id = str(uuid.uuid4())
+        self._node = node
+        self._proved = proved
+        self._agent = agent
+        self._left = left
+        self._variables = ClientVariables()
+        self._loop = asyncio.get_running_loop()
+        self._channel: SessionChannel
+        self._grant: Grant
+        self._task: asyncio.Task[None] | None = None
+        self._child: Child | None = None
+        self._sink = Sink(self._congested)
+        self._sources: list[Source] = []
+        self._outputs_over = asyncio.Event()
+        self._writable = True
+        self._size: TerminalSize | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._last_input = 0.0
+        self._transcript: transfer.Transcript | None = None
+        self._open_sources = 0
+        self._why = ""
+        """Why we ended it ourselves."""
+
+    # --- what the client asks for ------------------------------------------------------------------------------
+
+    def opened(self, channel: SessionChannel) -> None:
+        """Keep the channel."""
+        self._channel = channel
+
+    def variable(self, name: bytes, value: bytes) -> bool:
+        """Take a variable of the allow-list."""
+        return self._variables.take(name, value)
+
+    def terminal_permitted(self) -> bool:
+        """Tell what the certificate says."""
+        return self._proved.identity.permit_pty
+
+    async def agent_requested(self) -> bool:
+        """Make a socket that leads to the client's agent, if that is allowed."""
+        return await self._agent.request()
+
+    def requested(self, request: SessionRequest) -> bool:
+        """Begin; what then fails is told on the session's stderr."""
+        if request.kind == "subsystem" and request.command != transfer.SUBSYSTEM:
+            return False
+        self._task = asyncio.create_task(self._run(request))
+        self._task.add_done_callback(self._finished)
+        return True
+
+    def received(self, data: bytes) -> None:
+        """Pass input on. All input of a session passes here."""
+        self._last_input = self._loop.time()
+        self._sink.write(data)
+
+    def input_ended(self) -> None:
+        """Let the child see the end of its input; a terminal has none."""
+        self._sink.end()
+
+    def resized(self, size: TerminalSize) -> None:
+        """Tell the child, and the audit log."""
+        if self._size is None or size == self._size:
+            return
+        self._size = size
+        if self._child is not None and self._sources[0].open:
+            self._child.resize(*size)
+            self._emit(EventType.RESIZE, size=events.size(size))
+
+    def signalled(self, name: str) -> None:
+        """Pass a signal on (RFC 4254 §6.9)."""
+        if self._child is not None:
+            try:
+                self._child.send_signal(name)
+            except TeleportError as error:
+                logger.info("session %s: signal %.32r: %s", self.id, name, error)
+
+    def writable(self, yes: bool) -> None:
+        """Read from the child only while the client takes it."""
+        self._writable = yes
+        for source in self._sources:
+            (source.resume if yes else source.pause)()
+
+    def closed(self) -> None:
+        """Let go of the child: its terminal hangs up, its pipes close."""
+        for source in self._sources:
+            source.close()
+        self._sink.close()
+        self._agent.close()
+        self._stop_idling()
+        self.gone.set()
+        self._left(self)
+
+    def warn(self, text: str) -> None:
+        """Tell the person at the terminal, if there is one."""
+        if self._size is not None:
+            self._tell(text)
+
+    async def over(self) -> None:
+        """Wait until all has been told of the session, once its channel is gone."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def end(self, why: str) -> None:
+        """End the session from this side, and tell the person why."""
+        if self._why:
+            return
+        self._why = why
+        self._tell(why)
+        for source in self._sources:
+            source.close()
+        self._sink.close()
+        self._channel.exit(FAILED)
+
+    # --- its life -----------------------------------------------------------------------------------------------
+
+    async def _run(self, asked: SessionRequest) -> None:
+        try:
+            request = self._granted(asked)
+        except AccessDenied as error:
+            self._fail(error)
+            return
+        try:
+            copy = self._copy_of(request)
+        except TeleportError as error:
+            self._record(transfer.refused(request.kind, error, request.command))
+            self._channel.write_error(transfer.refusal(error))
+            self._channel.exit(COPY_REFUSED)
+            return
+        program = self._program(asked, request, copy)
+        try:
+            child = await self._node.spawner.run(program)
+        except TeleportError as error:
+            self._fail(error)
+            return
+        self._child = child
+        interactive = program.terminal is not None or program.kind == "shell"
+        if interactive:
+            self._emit(EventType.SESSION_START, **self._sized())
+        self._connect(child)
+        self._start_idling()
+        exited = await self._end_of(child)
+        if program.kind == "exec":
+            self._emit(
+                EventType.EXEC,
+                command=events.text(program.command),
+                exitCode=exited.code if exited.code is not None else FAILED,
+                exitError=self._why or (f"signal {exited.signal}" if exited.signal else ""),
+            )
+        if interactive:
+            self._emit(EventType.SESSION_END, **self._sized(), **({"reason": self._why} if self._why else {}))
+
+    def _granted(self, asked: SessionRequest) -> SessionRequest:
+        """Return what is to run: a forced command, if there is one, else what was asked for. Raises AccessDenied."""
+        identity = self._proved.identity
+        self._grant = self._node.access.authorise(identity, self._proved.login)
+        return asked if identity.force_command is None else replace(asked, kind="exec", command=identity.force_command)
+
+    def _copy_of(self, request: SessionRequest) -> transfer.Copy | None:
+        """Return the copy of files that it is, if it is one. Raises AccessDenied, InvalidInput."""
+        if request.kind == "shell":
+            return None
+        if request.kind == "subsystem":
+            return transfer.copy_of_subsystem(request.command, self._grant)
+        return transfer.copy_of_command(request.command, self._grant)
+
+    def _program(self, asked: SessionRequest, request: SessionRequest, copy: transfer.Copy | None) -> Program:
+        login = self._proved.login
+        environment = self._environment()
+        if request is not asked and asked.command:
+            environment["SSH_ORIGINAL_COMMAND"] = asked.command
+        if copy is not None:
+            self._transcript = transfer.Transcript(self._record)
+            return Program(login, copy.kind, copy.command, environment)
+        self._size = request.terminal.size if request.terminal is not None else None
+        kind: Literal["shell", "exec"] = "shell" if request.kind == "shell" else "exec"
+        return Program(login, kind, request.command, environment, _terminal(request.terminal))
+
+    def _environment(self) -> dict[str, str]:
+        proved, node = self._proved, self._node
+        told = session_environment(
+            session=self.id,
+            user=proved.identity.user,
+            cluster=node.cluster,
+            host_id=node.host_id,
+            peer=proved.peer,
+            local=proved.local,
+        )
+        agent = {"SSH_AUTH_SOCK": self._agent.path} if self._agent.path is not None else {}
+        return {**self._variables.all(), **told, **agent}
+
+    async def _end_of(self, child: Child) -> Exit:
+        """Wait until the session is over, tell the client how the child ended, and return it.
+
+        The session is over once the child has ended and what it wrote has arrived; or once the channel is gone, and a
+        child that this does not end goes on by itself.
+        """
+        gone, ended = asyncio.create_task(self.gone.wait()), asyncio.create_task(self._drained(child))
+        try:
+            await asyncio.wait((gone, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                self._why = self._why or "the client has gone"
+                return Exit(FAILED)
+            exited = ended.result()
+        except TeleportError as error:  # the spawner is gone
+            logger.error("session %s of %s: %s", self.id, self._who, error)  # noqa: TRY400 - no bug here
+            self.end(str(error))
+            return Exit(FAILED)
+        finally:
+            gone.cancel()
+            ended.cancel()
+            self._stop_idling()
+        if exited.signal is None:
+            self._channel.exit(exited.code if exited.code is not None else FAILED)
+        else:
+            self._channel.exit_signal(exited.signal, core=exited.core)
+        return exited
+
+    async def _drained(self, child: Child) -> Exit:
+        exited = await child.wait()
+        if child.terminal is not None:
+            for source in self._sources:
+                source.finish()
+        await self._outputs_over.wait()
+        return exited
+
+    def _connect(self, child: Child) -> None:
+        """Let bytes pass between the channel and the child."""
+        if child.terminal is not None:
+            self._add_source(child.terminal, self._output)
+            self._sink.attach(os.dup(child.terminal))
+        elif child.stdin is not None and child.stdout is not None and child.stderr is not None:
+            self._add_source(child.stdout, self._output)
+            self._add_source(child.stderr, self._error_output)
+            self._sink.attach(child.stdin)
+        self._open_sources = len(self._sources)
+        for source in self._sources:
+            if self.gone.is_set() or self._why:  # it took too long to start
+                source.close()
+            elif self._writable:
+                source.resume()
+
+    def _add_source(self, fd: int, received: Callable[[bytes], None]) -> None:
+        self._sources.append(Source(fd, received=received, ended=self._source_ended))
+
+    def _source_ended(self) -> None:
+        self._open_sources -= 1
+        if not self._open_sources:
+            if self._transcript is not None:
+                self._transcript.close()
+            self._outputs_over.set()
+
+    def _output(self, data: bytes) -> None:
+        """Pass output on. All output of a session passes here, or in `_error_output`."""
+        self._channel.write(data)
+
+    def _error_output(self, data: bytes) -> None:
+        self._channel.write_error(self._transcript.feed(data) if self._transcript is not None else data)
+
+    def _congested(self, yes: bool) -> None:
+        (self._channel.pause_reading if yes else self._channel.resume_reading)()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("session %s failed", self.id, exc_info=error)
+            self._channel.abort()
+
+    # --- limits -------------------------------------------------------------------------------------------------
+
+    def _start_idling(self) -> None:
+        self._last_input = self._loop.time()
+        if self._grant.idle_timeout is not None:
+            self._watch_idleness(self._grant.idle_timeout.total_seconds())
+
+    def _stop_idling(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+
+    def _watch_idleness(self, limit: float) -> None:
+        left = self._last_input + limit - self._loop.time()
+        if left <= 0:
+            timeout = self._grant.idle_timeout
+            assert timeout is not None  # noqa: S101 - or nobody watches
+            self.end(f"the session ends: no input for {format_duration(timeout)} (idleTimeout of your roles)")
+        else:
+            self._idle = self._loop.call_later(left, self._watch_idleness, limit)
+
+    # --- what is told -------------------------------------------------------------------------------------------
+
+    def _tell(self, text: str) -> None:
+        self._channel.write_error(f"teleport: {text}\r\n".encode(errors="backslashreplace"))
+
+    @property
+    def _who(self) -> str:
+        return f"{self._proved.identity.user} as {self._proved.login} from {self._proved.peer.host}"
+
+    def _sized(self) -> Mapping[str, Field]:
+        return {"size": events.size(self._size)} if self._size is not None else {}
+
+    def _record(self, record: transfer.FileTransfer) -> None:
+        self._emit(EventType.SCP, **events.transfer(record))
+
+    def _fail(self, error: TeleportError) -> None:
+        """Tell that there will be no session."""
+        logger.warning("session %s of %s: %s", self.id, self._who, error)
+        self._emit(EventType.SESSION_REJECTED, error=events.text(str(error)))
+        self._tell(f"{error}. {error.hint}" if error.hint else str(error))
+        self._channel.exit(FAILED)
+
+    def _emit(self, event: EventType, **fields: Field) -> None:
+        self._node.audit.emit(event, sid=self.id, **events.who(self._node.host_id, self._proved), **fields)
+
+
+def _terminal(requested: RequestedTerminal | None) -> Terminal | None:
+    if requested is None:
+        return None
+    return Terminal(terminal_type(requested.term), *requested.size, modes=requested.modes)

@@ -1,0 +1,209 @@
+"""The one authorisation function of a node: certificate, trust, current user and roles, labels, login."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from runtime.core.errors import AccessDenied
+from runtime.core.resources import Role, User
+from runtime.core.resources.authority import AuthorityType
+from runtime.node.authority import NodeAccess
+from runtime.pki.claims import HostClaims, MemberRole, UserClaims
+from runtime.pki.identity import UserIdentity
+from runtime.pki.keys import generate_key
+from runtime.pki.signing import sign_host, sign_user
+from runtime.pki.trust import Signer, Trust
+from runtime.transport.guards import Peer
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+KEY = generate_key()
+USERS = Signer(AuthorityType.USER, "main", generate_key())
+HOSTS = Signer(AuthorityType.HOST, "main", generate_key())
+HOST_ID = "f84f7386-5e22-45ff-8f7d-b8079742e63f"
+HERE = Peer("127.0.0.1", 50000)
+
+
+class People:
+    """Users and roles that a test changes."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, User] = {}
+        self._roles: dict[str, Role] = {}
+
+    @property
+    def roles(self) -> Mapping[str, Role]:
+        """All roles."""
+        return self._roles
+
+    def user(self, name: str) -> User:
+        """Return a user."""
+        if name not in self.users:
+            raise AccessDenied(f"there is no user {name}")
+        return self.users[name]
+
+    def declare(self, name: str, logins: list[str], *roles: str) -> None:
+        """Make or change a user."""
+        document = {"kind": "User", "metadata": {"name": name}, "spec": {"logins": logins, "roles": list(roles)}}
+        self.users[name] = User.model_validate({"apiVersion": "teleport.internal/v1", **document})
+
+    def role(self, name: str, **spec: Any) -> None:
+        """Make or change a role."""
+        document = {"kind": "Role", "metadata": {"name": name}, "spec": spec}
+        self._roles[name] = Role.model_validate({"apiVersion": "teleport.internal/v1", **document})
+
+
+class World:
+    """A node with what its decisions rest on, all of which a test can change."""
+
+    def __init__(self) -> None:
+        self.people = People()
+        self.people.declare("joe", ["joe", "root"])
+        self.now = NOW
+        self.trust = Trust([USERS.public, HOSTS.public])
+        self.labels = {"env": "prod"}
+        self.access = self.node()
+
+    def node(self, only_login: str | None = None) -> NodeAccess:
+        """Return what decides."""
+        return NodeAccess(
+            cluster="main",
+            trust=lambda: self.trust,
+            people=self.people,
+            labels=lambda: self.labels,
+            now=lambda: self.now,
+            only_login=only_login,
+        )
+
+    def identity(self, **claims: Any) -> UserIdentity:
+        """Return who shows a certificate with these claims."""
+        return self.access.validate("root", certificate(**claims), HERE)
+
+
+def certificate(signer: Signer = USERS, **claims: Any) -> bytes:
+    """Return a certificate for joe, of an hour."""
+    said = {
+        "user": "joe",
+        "cluster": "main",
+        "logins": ("joe", "root"),
+        "roles": ("user:joe",),
+        "ttl": timedelta(hours=1),
+    }
+    return sign_user(UserClaims(**{**said, **claims}), KEY.public, signer=signer, now=NOW, serial=1).line
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a node where joe may be root."""
+    return World()
+
+
+def test_a_certified_user_gets_in_with_the_options_of_the_roles(world: World) -> None:
+    """The grant is that of the roles as they are now; the strictest option counts."""
+    world.people.role("strict", options={"maxSessions": 3, "fileCopy": False, "idleTimeout": "30m"})
+    world.people.declare("joe", ["root"], "strict")
+    grant = world.access.authorise(world.identity(), "root")
+    assert (grant.login, grant.max_sessions, grant.file_copy, grant.idle_timeout) == (
+        "root",
+        3,
+        False,
+        timedelta(minutes=30),
+    )
+
+
+def test_what_was_proved_once_is_asked_again(world: World) -> None:
+    """Each call decides by what holds then: user, role, label, expiry, trust."""
+    identity = world.identity()
+    world.people.role("lab", deny={"nodeLabels": {"env": ["test"]}})
+    world.people.declare("joe", ["root"], "lab")
+    world.access.authorise(identity, "root")
+
+    world.labels = {"env": "test"}
+    with pytest.raises(AccessDenied, match="role lab denies this node"):
+        world.access.authorise(identity, "root")
+    world.labels = {"env": "prod"}
+    world.access.authorise(identity, "root")
+
+    world.now = NOW + timedelta(hours=1)
+    with pytest.raises(AccessDenied, match="expired at 2026-11-22 13:00:00 UTC") as caught:
+        world.access.authorise(identity, "root")
+    assert "tsh login" in caught.value.hint
+    world.now = NOW
+
+    world.trust = Trust([HOSTS.public])
+    with pytest.raises(AccessDenied, match="not trusted any more"):
+        world.access.authorise(identity, "root")
+    world.trust = Trust([USERS.public])
+
+    del world.people.users["joe"]
+    with pytest.raises(AccessDenied, match="no user joe"):
+        world.access.authorise(identity, "root")
+
+
+def test_a_login_must_be_in_the_certificate_and_in_the_roles(world: World) -> None:
+    """One of the two is not enough."""
+    identity = world.identity()
+    world.people.declare("joe", ["root", "admin"])
+    with pytest.raises(AccessDenied, match="is for joe, root, not for 'admin'"):
+        world.access.authorise(identity, "admin")
+    with pytest.raises(AccessDenied, match="allows login 'joe' on this node"):
+        world.access.authorise(identity, "joe")
+
+
+def test_a_login_that_nobody_could_have_is_shown_harmlessly(world: World) -> None:
+    """What a client calls itself goes into messages escaped, and not at any length."""
+    with pytest.raises(AccessDenied) as caught:
+        world.access.authorise(world.identity(), "\x1b[31m" + "x" * 1000)
+    assert "\\x1b[31m" in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_another_clusters_user_is_nobody_here(world: World) -> None:
+    """Even where its authority is trusted: that is for the trusted cluster's mapping to allow."""
+    other = Signer(AuthorityType.USER, "leaf", generate_key())
+    world.trust = Trust([USERS.public, other.public])
+    with pytest.raises(AccessDenied, match="of cluster leaf; this node is in main"):
+        world.access.validate("root", certificate(other, cluster="leaf"), HERE)
+
+
+def test_a_source_address_holds(world: World) -> None:
+    """IPv4 and IPv6, from the certificate that was shown."""
+    networks = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    line = certificate(source_addresses=networks)
+    for host in ("10.1.2.3", "fd00::7"):
+        assert world.access.validate("root", line, Peer(host, 1)).user == "joe"
+    for host in ("127.0.0.1", "::1", "fe80::1%eth0"):
+        with pytest.raises(AccessDenied, match=r"good from 10\.0\.0\.0/8, fd00::/8 only"):
+            world.access.validate("root", line, Peer(host, 1))
+
+
+def test_a_node_of_an_ordinary_user_has_one_login(world: World) -> None:
+    """It could not become another; the person is told which one there is."""
+    node, identity = world.node(only_login="joe"), world.identity()
+    with pytest.raises(AccessDenied, match="runs as joe, so joe is the one login here, not root"):
+        node.authorise(identity, "root")
+    assert node.authorise(identity, "joe").login == "joe"
+
+
+def test_who_may_know_why(world: World) -> None:
+    """The holder of a certificate of ours, valid or expired; nobody whose certificate another key has signed."""
+    world.now = NOW + timedelta(days=300)
+    assert world.access.holder(certificate()) == "joe"
+    stranger = Signer(AuthorityType.USER, "main", generate_key())
+    assert world.access.holder(certificate(stranger)) is None
+    host = HostClaims(host_id=HOST_ID, role=MemberRole.NODE, name="n", cluster="main", ttl=timedelta(hours=1))
+    assert world.access.holder(sign_host(host, KEY.public, signer=HOSTS, now=NOW, serial=1).line) is None
+    assert world.access.holder(b"ssh-ed25519-cert-v01@openssh.com AAAA") is None
+
+
+def test_a_proof_by_a_key_that_now_is_another_authoritys(world: World) -> None:
+    """The same key under another name does not count as the authority that signed."""
+    identity = world.identity()
+    world.trust = Trust([replace(USERS.public, type=AuthorityType.HOST)])
+    with pytest.raises(AccessDenied, match="not trusted any more"):
+        world.access.authorise(identity, "root")
