@@ -1,4 +1,4 @@
-"""The parts of a certificate's bytes that cryptography keeps to itself (PROTOCOL.certkeys, RFC 4251 §5)."""
+"""Certificates' and signatures' bytes, which cryptography keeps to itself (PROTOCOL.certkeys, RFC 4251 §5)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_line(blob: bytes) -> bytes:
 
 def blob_type(blob: bytes) -> str:
     """Return the type that a key's or a certificate's blob starts with. Raises ValueError."""
-    return _text(_Reader(blob).string())
+    return _text(Reader(blob).string())
 
 
 def fingerprint(blob: bytes) -> str:
@@ -65,7 +65,7 @@ def signature_parts(blob: bytes) -> SignatureParts:
 
     The order of the fields is that of PROTOCOL.certkeys, "New public key formats".
     """
-    reader = _Reader(blob)
+    reader = Reader(blob)
     certificate_type = _text(reader.string())
     key_type = certificate_type.removesuffix(CERTIFICATE_SUFFIX)
     if key_type == certificate_type or key_type not in _KEY_FIELDS:
@@ -81,10 +81,20 @@ def signature_parts(blob: bytes) -> SignatureParts:
         reader.string()  # critical options, extensions, reserved
     ca_key, signature = reader.string(), reader.string()
     reader.end()
-    return SignatureParts(ca_key, blob_type(ca_key), _text(_Reader(signature).string()))
+    return SignatureParts(ca_key, blob_type(ca_key), _text(Reader(signature).string()))
 
 
-class _Reader:
+def string(data: bytes) -> bytes:
+    """Return the bytes as a string: four bytes of length, then as many bytes."""
+    return len(data).to_bytes(4, "big") + data
+
+
+def mpint(number: int) -> bytes:
+    """Return a number that is not negative as an mpint: a leading zero byte where its first bit is set."""
+    return string(number.to_bytes(number.bit_length() // 8 + 1, "big") if number else b"")
+
+
+class Reader:
     """Takes fields off the front of some bytes; raises ValueError when they run out or are left over."""
 
     def __init__(self, data: bytes) -> None:
@@ -102,6 +112,14 @@ class _Reader:
     def string(self) -> bytes:
         """Take one string: four bytes of length, then as many bytes."""
         return self.skip(int.from_bytes(self.skip(4), "big"))
+
+    def mpint(self) -> int:
+        """Take one mpint that is not negative, in its shortest form."""
+        data = self.string()
+        number = int.from_bytes(data, "big")
+        if string(data) != mpint(number):
+            raise ValueError("it has a number that is negative, or longer than it need be")
+        return number
 
     def end(self) -> None:
         """Make sure that nothing is left."""

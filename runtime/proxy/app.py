@@ -13,6 +13,7 @@ from runtime.proxy.access_log import ROUTE
 from runtime.proxy.faults import fault_of
 from runtime.proxy.headers import check_origin, security_headers
 from runtime.proxy.limits import InFlight, WebLimits
+from runtime.proxy.lists import ClusterLists
 from runtime.proxy.pages import STYLE, STYLE_PATH, STYLE_TAG, Pages
 from runtime.proxy.signup import SignupPages
 from runtime.proxy.webapi import WebApi
@@ -25,7 +26,14 @@ _CLOSING = frozenset({408, 413})
 
 
 def make_app(
-    *, auth: AuthClient, address: str, ssh_port: int, limits: WebLimits, in_flight: InFlight, hsts: bool
+    *,
+    auth: AuthClient,
+    lists: ClusterLists,
+    address: str,
+    ssh_port: int,
+    limits: WebLimits,
+    in_flight: InFlight,
+    hsts: bool,
 ) -> web.Application:
     """Return the application. `address` is host:port by which people know it; `hsts` as in `security_headers`.
 
@@ -42,6 +50,8 @@ def make_app(
     app.router.add_get("/", signup.index)
     app.router.add_get("/webapi/ping", api.ping)
     app.router.add_post("/webapi/login", api.log_in)
+    app.router.add_get("/webapi/nodes", lists.nodes, allow_head=False)
+    app.router.add_get("/webapi/clusters", lists.clusters, allow_head=False)
     app.router.add_get(STYLE_PATH, _style)
     # Everything below: a link with something at its end is answered in words that help.
     app.router.add_get("/web/newuser/{token:.*}", signup.show)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from runtime.api.signed import SCHEME
 from runtime.core.errors import (
     AccessDenied,
     AlreadyExists,
@@ -16,6 +17,7 @@ from runtime.core.errors import (
     Unavailable,
 )
 from runtime.proxy.limits import TooManyRequests
+from runtime.proxy.signed import Unauthenticated
 
 RETRY_SECONDS = 5
 """When a client may try again after 503; after 429 at once, in a second."""
@@ -57,6 +59,9 @@ def fault_of(error: Exception) -> Fault:
     """Return what is answered for an error. What was not raised on purpose does not tell its text."""
     if isinstance(error, TooManyRequests):
         return Fault(429, Unavailable.__name__, str(error), error.hint, {"Retry-After": "1"})
+    if isinstance(error, Unauthenticated):
+        # RFC 9110 §15.5.2: a 401 says how to do better.
+        return Fault(401, AccessDenied.__name__, str(error), error.hint, {"WWW-Authenticate": SCHEME})
     if isinstance(error, TeleportError):
         kind, status = next(
             ((kind.__name__, status) for kind, status in _STATUS if isinstance(error, kind)), ("TeleportError", 500)

@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
+from runtime.core.clock import Clock
 from runtime.core.defaults import MAX_CONNECTIONS
 from runtime.core.errors import Unavailable
 from runtime.transport.admission import source_of
+
+_MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,29 @@ class WebLimits:
     is closed after as long."""
     drain_seconds: float = 10
     """How long a stop waits for requests that are being answered: a hash and auth's answer take less."""
+
+
+class Quota:
+    """So many in a minute for one source, and in all: of what a stranger can have written here."""
+
+    def __init__(self, clock: Clock, *, per_source: int, total: int) -> None:
+        self._clock = clock
+        self._per_source = per_source
+        self._total = total
+        self._since = clock.now()
+        self._sources: Counter[str] = Counter()
+
+    def take(self, address: str) -> bool:
+        """Count one more, unless that is too many; tell whether it was counted."""
+        now = self._clock.now()
+        if not timedelta() <= now - self._since < _MINUTE:
+            self._since = now
+            self._sources.clear()
+        source = source_of(address)
+        if self._sources[source] >= self._per_source or self._sources.total() >= self._total:
+            return False
+        self._sources[source] += 1
+        return True
 
 
 class TooManyRequests(Unavailable):

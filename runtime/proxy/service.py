@@ -17,9 +17,12 @@ from runtime.core.defaults import PROXY_SSH_PORT
 from runtime.core.errors import TeleportError
 from runtime.proxy.access_log import ACCESS_LOG, HTTP_LOG, AccessLog
 from runtime.proxy.app import make_app
+from runtime.proxy.cluster import ClusterView
 from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.listener import Listener
+from runtime.proxy.lists import ClusterLists
 from runtime.proxy.self_signed import ensure_self_signed
+from runtime.proxy.signed import MAX_HEADER_BYTES, SignedRequests
 from runtime.proxy.tls import server_context, warn_of_dates
 from runtime.service.identity import DataDir
 from runtime.service.values import Address
@@ -30,6 +33,8 @@ RELOAD_SECONDS = 3600.0
 """How often the certificate is looked at unasked: one that was replaced, or ends soon, is noticed within the hour."""
 LINGERING_SECONDS = 2.0
 """How long the rest of a body that nobody reads is waited for, so that the client reads the answer."""
+HEADER_ROOM = 1024
+"""How much longer a header may be that is refused with a reason, and not as no HTTP."""
 FAREWELL_SECONDS = 1.0
 """How long answers that are made may take to be sent when the service stops."""
 
@@ -52,11 +57,12 @@ class ProxyOptions:
 
 
 class ProxyService:
-    """Serves HTTPS. `auth` is closed by who opened it."""
+    """Serves HTTPS. `auth` is closed by who opened it; `view` is kept current by who made it."""
 
-    def __init__(self, options: ProxyOptions, *, auth: AuthClient, clock: Clock) -> None:
+    def __init__(self, options: ProxyOptions, *, auth: AuthClient, view: ClusterView, clock: Clock) -> None:
         self._options = options
         self._auth = auth
+        self._view = view
         self._clock = clock
         self._context: ssl.SSLContext
         self._runner: web.AppRunner | None = None
@@ -75,6 +81,7 @@ class ProxyService:
         host, port = await self._listener.bind(options.web_address.host, options.web_address.port)
         app = make_app(
             auth=self._auth,
+            lists=ClusterLists(self._view, SignedRequests(self._view, self._clock)),
             address=str(Address(options.names[0], port)),
             ssh_port=options.ssh_port,
             limits=options.limits,
@@ -134,6 +141,7 @@ class ProxyService:
             logger=HTTP_LOG,
             keepalive_timeout=limits.read_seconds,
             lingering_time=LINGERING_SECONDS,
+            max_field_size=MAX_HEADER_BYTES + HEADER_ROOM,
             auto_decompress=False,
             shutdown_timeout=FAREWELL_SECONDS,
         )

@@ -127,7 +127,7 @@ async def test_the_own_certificate_is_kept_until_it_ends_soon(tmp_path: Path, cl
         ("two.example", timedelta()),
     ):
         clock.advance(later)
-        service = ProxyService(replace(options, names=(name,)), auth=cluster.admin, clock=clock)
+        service = ProxyService(replace(options, names=(name,)), auth=cluster.admin, view=cluster.view, clock=clock)
         _, port = await service.start()
         certificates.append(await shown(port))
         await service.stop()
@@ -148,7 +148,10 @@ async def test_a_damaged_own_certificate_is_replaced(
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "web.pem").write_bytes(content)
     service = ProxyService(
-        replace(cluster.options, data_dir=tmp_path / "damaged"), auth=cluster.admin, clock=SystemClock()
+        replace(cluster.options, data_dir=tmp_path / "damaged"),
+        auth=cluster.admin,
+        view=cluster.view,
+        clock=SystemClock(),
     )
     caplog.clear()
     _, port = await service.start()
@@ -228,7 +231,9 @@ async def test_files_that_cannot_be_used_start_nothing(
     cert_file, key_file = write_pair(tmp_path)
     spoil(cert_file, key_file)
     port = free_port()
-    service = ProxyService(options(tmp_path, cert_file, key_file, port), auth=cluster.admin, clock=SystemClock())
+    service = ProxyService(
+        options(tmp_path, cert_file, key_file, port), auth=cluster.admin, view=cluster.view, clock=SystemClock()
+    )
     with pytest.raises(InvalidSettings, match=says) as caught:
         await service.start()
     assert caught.value.hint
@@ -239,7 +244,7 @@ async def test_files_that_cannot_be_used_start_nothing(
 async def test_an_address_that_is_taken_is_told(cluster: WebCluster) -> None:
     """Two proxies cannot have one port; the second says which."""
     second = replace(cluster.options, web_address=Address("127.0.0.1", cluster.port))
-    service = ProxyService(second, auth=cluster.admin, clock=SystemClock())
+    service = ProxyService(second, auth=cluster.admin, view=cluster.view, clock=SystemClock())
     with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1 port {cluster.port}: Address already in use"):
         await service.start()
     await service.stop()
@@ -296,7 +301,7 @@ async def test_a_configured_certificate_out_of_its_time_is_told(
     """It is served all the same, for the clock may be wrong; the log names it, and when it ends or begins."""
     cert_file, key_file = write_pair(tmp_path)
     clock = ManualClock(SystemClock().now() + later)
-    service = ProxyService(options(tmp_path, cert_file, key_file), auth=cluster.admin, clock=clock)
+    service = ProxyService(options(tmp_path, cert_file, key_file), auth=cluster.admin, view=cluster.view, clock=clock)
     _, port = await service.start()
     assert await shown(port) == der(cert_file)
     await service.stop()

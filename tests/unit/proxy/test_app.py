@@ -11,6 +11,9 @@ from runtime.api.client import AuthClient
 from runtime.api.session import Stream
 from runtime.proxy.app import make_app
 from runtime.proxy.limits import InFlight, WebLimits
+from runtime.proxy.lists import ClusterLists
+from runtime.proxy.signed import SignedRequests
+from tests.unit.proxy.world import World
 
 
 async def breaks(server: str) -> Stream:
@@ -21,8 +24,10 @@ async def breaks(server: str) -> Stream:
 async def test_what_nobody_expected_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     """The answer is 500 in the form of its place; the log says what broke and where, not with which words."""
     caplog.set_level(logging.DEBUG)
+    world = World()
     app = make_app(
         auth=AuthClient(breaks, lambda: ["auth:3025"]),
+        lists=ClusterLists(world.view, SignedRequests(world.view, world.clock)),
         address="proxy.example:3080",
         ssh_port=3023,
         limits=WebLimits(),

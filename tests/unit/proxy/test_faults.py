@@ -18,12 +18,14 @@ from runtime.core.errors import (
 )
 from runtime.proxy.faults import fault_of
 from runtime.proxy.limits import TooManyRequests
+from runtime.proxy.signed import Unauthenticated
 
 
 @pytest.mark.parametrize(
     ("error", "status", "kind"),
     [
         (AccessDenied, 403, "AccessDenied"),
+        (Unauthenticated, 401, "AccessDenied"),
         (InvalidInput, 400, "InvalidInput"),
         (InvalidResource, 400, "InvalidInput"),
         (NotFound, 404, "NotFound"),
@@ -41,6 +43,7 @@ def test_what_we_raise_keeps_its_words(error: type[TeleportError], status: int, 
     assert (fault.status, fault.kind, fault.message, fault.hint) == (status, kind, "it failed", "do better")
     assert fault.document == {"error": {"kind": kind, "message": "it failed", "hint": "do better"}}
     assert ("Retry-After" in fault.headers) == (status in (429, 503))
+    assert ("WWW-Authenticate" in fault.headers) == (status == 401)
 
 
 @pytest.mark.parametrize("status", [404, 405, 408, 413, 415])

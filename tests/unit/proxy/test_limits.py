@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from runtime.core.clock import ManualClock
 from runtime.core.errors import Unavailable
-from runtime.proxy.limits import InFlight, TooManyRequests
+from runtime.proxy.limits import InFlight, Quota, TooManyRequests
 
 
 def test_one_source_is_bounded_and_others_are_not() -> None:
@@ -54,3 +56,17 @@ async def test_idle_is_when_nothing_is_being_done() -> None:
         assert not waiting.done()
     async with asyncio.timeout(5):
         await waiting
+
+
+def test_a_quota_is_for_a_source_for_all_and_for_a_minute() -> None:
+    """One source has its share, all have theirs, and a minute later, or if the clock is set back, it starts anew."""
+    clock = ManualClock(datetime(2026, 11, 22, tzinfo=UTC))
+    quota = Quota(clock, per_source=2, total=3)
+    taken = [quota.take(address) for address in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3")]
+    assert taken == [True, True, False, True, False]
+    clock.advance(timedelta(seconds=59))
+    assert not quota.take("192.0.2.4")
+    clock.advance(timedelta(seconds=1))
+    assert quota.take("192.0.2.1")
+    clock.advance(timedelta(days=-1))
+    assert [quota.take("192.0.2.1") for _ in range(3)] == [True, True, False]

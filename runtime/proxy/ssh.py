@@ -1,0 +1,268 @@
+"""The proxy's SSH port (3023): connects people to nodes, whose SSH it carries and cannot read.
+
+    proxy:host:port[@cluster]    bytes to and from that node, which the client's own SSH encrypts
+    proxysites                   the clusters behind this proxy, as JSON
+
+There is nothing else here: no shell, command, file, terminal or forwarding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+
+from runtime.api.messages import PresenceEntry
+from runtime.audit.events import EventType
+from runtime.core.access import sight
+from runtime.core.clock import Clock
+from runtime.core.errors import AccessDenied, InvalidInput, NotFound, TeleportError, Unavailable
+from runtime.pki.identity import UserIdentity
+from runtime.proxy.cluster import ClusterView
+from runtime.proxy.dialling import Dialler
+from runtime.proxy.gate import Gate
+from runtime.proxy.routing import Route, Wish, check_cluster, parse_wish, route
+from runtime.proxy.targets import Targets
+from runtime.service.logs import one_line
+from runtime.service.member import PRESENCE_TTL
+from runtime.service.values import Address, shown
+from runtime.transport.capture import Denied, Proved
+from runtime.transport.gateway import GatewayChannel, GatewaySession
+from runtime.transport.guards import Peer
+from runtime.transport.limits import Limits
+from runtime.transport.server import Handler, Listener, listen
+
+logger = logging.getLogger(__name__)
+
+PROXY, SITES = "proxy:", "proxysites"
+"""The subsystems: what the first one's name goes on with is a `routing.Wish`."""
+
+FAREWELL_SECONDS = 2.0
+"""How long a client may take to read the end of its connection when the service stops."""
+
+_OK, _REFUSED, _BROKEN = 0, 1, 255
+"""Exit statuses. ssh ends with 255 for what went wrong on the way, without a word from here; who gets 1 was told why."""
+
+
+@dataclass(frozen=True, slots=True)
+class SSHOptions:
+    """What the port needs of teleport.yaml."""
+
+    address: Address
+    """Where to listen; port 0 picks a free one."""
+    limits: Limits
+    own: tuple[Address, ...] = ()
+    """What else this process listens on: nobody is connected there."""
+
+
+class SSHPort:
+    """Serves the port. It keeps nothing: of several proxies of a cluster each does the same."""
+
+    def __init__(self, options: SSHOptions, *, view: ClusterView, targets: Targets, clock: Clock) -> None:
+        self._options = options
+        self._view = view
+        self._targets = targets
+        self._clock = clock
+        self._gate = Gate(view, clock.now)
+        self._listener: Listener[UserIdentity] | None = None
+        self._dialler: Dialler
+        self._serving: set[asyncio.Task[object]] = set()
+        self._stopping = False
+
+    async def start(self, *, host_key: bytes, host_certificate: bytes) -> Address:
+        """Listen, and return the address that was bound. Raises Unavailable when it cannot be had."""
+        self._listener = await listen(
+            self._connected,
+            address=self._options.address.host,
+            port=self._options.address.port,
+            host_key=host_key,
+            host_certificate=host_certificate,
+            validate=self._gate.validate,
+            on_denied=self._denied,
+            limits=self._options.limits,
+            clock=self._clock,
+        )
+        bound = Address(*self._listener.address)
+        # Who reaches a proxy on loopback is on this machine, whose loopback holds nothing new for them.
+        self._dialler = Dialler((bound, *self._options.own), loopback=ip_address(bound.host).is_loopback)
+        return bound
+
+    async def renew(self, *, host_key: bytes, host_certificate: bytes) -> None:
+        """Show a new host certificate to connections from now on."""
+        if self._listener is not None:
+            await self._listener.update(host_key=host_key, host_certificate=host_certificate)
+
+    async def stop(self, *, grace: float) -> None:
+        """Listen no more, let relays go on for `grace` seconds, and end what is left."""
+        self._stopping = True
+        if self._listener is None:
+            return
+        self._listener.close()
+        if self._serving:
+            logger.info("%d sessions go on for %g s at most", len(self._serving), grace)
+            await asyncio.wait(self._serving, timeout=grace)
+        self._listener.end()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._listener.wait_closed(), FAREWELL_SECONDS)
+        self._listener.abort()
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
+        await self._listener.wait_closed()
+
+    # --- logins ---------------------------------------------------------------------------------------------------
+
+    def _connected(self, proved: Proved[UserIdentity], _: object) -> Handler:
+        self._view.audit.emit(EventType.AUTH, success="true", **_who(proved))
+        return _Connection(self, proved)
+
+    def _denied(self, denied: Denied) -> str:
+        user = self._gate.holder(denied.certificate) if denied.certificate is not None else None
+        if user is None:
+            return ""
+        self._view.audit.emit(
+            EventType.AUTH,
+            success="false",
+            error=str(denied.error),
+            user=user,
+            login=denied.login[:64],
+            **_addresses(denied.peer, denied.local),
+        )
+        return _told(denied.error)
+
+    # --- channels -------------------------------------------------------------------------------------------------
+
+    async def serve(self, proved: Proved[UserIdentity], name: str | None, channel: GatewayChannel) -> int:
+        """Serve a subsystem, and return the exit status."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+        try:
+            return await self._serve(proved, name, channel)
+        except TeleportError as error:
+            self.rejected(proved, name, error)
+            channel.write_error(_told(error))
+            return _REFUSED
+
+    def rejected(self, proved: Proved[UserIdentity], asked: str | None, error: TeleportError) -> None:
+        """Log that somebody did not get what was asked for."""
+        logger.info("%s of user %s: %s", shown(asked or "a shell"), proved.identity.user, one_line(str(error)))
+        self._view.audit.emit(
+            EventType.PROXY_REJECTED, subsystem=(asked or "")[:256], error=str(error)[:1024], **_who(proved)
+        )
+
+    async def _serve(self, proved: Proved[UserIdentity], name: str | None, channel: GatewayChannel) -> int:
+        if self._stopping:
+            raise Unavailable("this proxy is stopping", hint="Try another one, or this one when it is back.")
+        if name is None:
+            raise AccessDenied(
+                f"this is the Teleport proxy of cluster {self._view.name}: it has no shell and runs no commands",
+                hint="Log in to a node: tsh ssh LOGIN@NODE, or plain ssh as `tsh config` sets it up.",
+            )
+        if name.startswith(PROXY):
+            return await self._connect(proved, name.removeprefix(PROXY), channel)
+        if name == SITES:
+            self._gate.authorise(proved.identity)
+            channel.write(self._sites())
+            return _OK
+        raise InvalidInput(
+            f"a proxy has no subsystem {shown(name)}, it has {PROXY}HOST:PORT[@CLUSTER] and {SITES}",
+            hint="Files are copied to and from nodes: tsh scp, or scp and sftp as `tsh config` sets them up.",
+        )
+
+    async def _connect(self, proved: Proved[UserIdentity], text: str, channel: GatewayChannel) -> int:
+        found, entry = await self._route(proved.identity, text)
+        label = f"node {found.node.name} ({found.address})"
+        try:
+            sock = await self._dialler.dial(found.address)
+        except (AccessDenied, Unavailable) as error:
+            raise type(error)(f"{label} cannot be reached: {error}{self._heard(entry)}", hint=error.hint) from error
+        self._view.audit.emit(
+            EventType.PROXY_CONNECT,
+            node_id=str(found.node.id),
+            node=found.node.name,
+            **{"addr.node": str(found.address)},
+            **_who(proved),
+        )
+        ended = await channel.relay(sock)
+        if ended.error is not None and ended.by_far:
+            channel.write_error(
+                _told(Unavailable(f"the connection to {label} broke: {ended.error.strerror or ended.error}"))
+            )
+        return _BROKEN if ended.by_far else _OK
+
+    async def _route(self, identity: UserIdentity, text: str) -> tuple[Route, PresenceEntry]:
+        """Return the way to the node that is meant, among those that the user may know of."""
+        wish = parse_wish(text)
+        check_cluster(wish, [self._view.name])
+        try:
+            return self._route_among(await self._targets.entries(), identity, wish)
+        except NotFound:
+            # It may have joined a moment ago.
+            return self._route_among(await self._targets.entries(max_age=0), identity, wish)
+
+    def _route_among(
+        self, entries: Sequence[PresenceEntry], identity: UserIdentity, wish: Wish
+    ) -> tuple[Route, PresenceEntry]:
+        sees = sight(self._gate.authorise(identity), self._view.people.roles)
+        nodes = [entry.presence for entry in entries]
+        found = route(wish, nodes, self._view.name, visible=lambda node: sees(node.labels))
+        return found, next(entry for entry in entries if entry.presence is found.node)
+
+    def _heard(self, entry: PresenceEntry) -> str:
+        """Say when a node was last heard of; nothing of one that sends no heartbeats."""
+        if self._targets.is_configured(entry.presence):
+            return ""
+        ago = (self._clock.now() - (entry.expires - PRESENCE_TTL)).total_seconds()
+        return f"; it was last heard of {max(0, ago):.0f} s ago"
+
+    def _sites(self) -> bytes:
+        now = self._clock.now()
+        sites = [{"name": self._view.name, "status": "online", "lastConnected": f"{now:%Y-%m-%dT%H:%M:%SZ}"}]
+        return json.dumps(sites).encode() + b"\n"
+
+
+class _Connection(Handler):
+    """One connection of one person."""
+
+    def __init__(self, port: SSHPort, proved: Proved[UserIdentity]) -> None:
+        self._port = port
+        self._proved = proved
+
+    def session_requested(self) -> GatewaySession:
+        """Serve the subsystems, and nothing else that a session could be."""
+        return GatewaySession(partial(self._port.serve, self._proved))
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        """Refuse what `ssh -J` and `ssh -W` ask for, and say what to do."""
+        error = AccessDenied(
+            "a Teleport proxy forwards no ports, so that it is no jump host for ssh -J",
+            hint="Use tsh ssh, or the ProxyCommand that `tsh config` prints",
+        )
+        self._port.rejected(self._proved, f"direct-tcpip {dest_host[:128]}:{dest_port}", error)
+        raise error
+
+
+def _told(error: TeleportError) -> str:
+    """Return an error as the lines that a person reads on a terminal."""
+    lines = [*str(error).split("\n"), *filter(None, [error.hint])]
+    return "\r\n".join(f"teleport: {one_line(line)}" for line in lines)
+
+
+def _who(proved: Proved[UserIdentity]) -> dict[str, str]:
+    return {
+        "user": proved.identity.user,
+        "login": proved.login,
+        **_addresses(proved.peer, proved.local),
+    }
+
+
+def _addresses(peer: Peer, local: Peer) -> dict[str, str]:
+    return {"addr.remote": str(Address(*peer)), "addr.local": str(Address(*local))}
