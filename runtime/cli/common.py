@@ -10,9 +10,9 @@ from runtime.core.version import __version__
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-def program(name: str, summary: str) -> click.Group:
+def program(name: str, summary: str, kind: type[click.Group] = click.Group) -> click.Group:
     """Return a program's group of commands, with `version` and `help` in it."""
-    group = click.Group(name, help=summary, context_settings=_SETTINGS)
+    group = kind(name, help=summary, context_settings=_SETTINGS)
 
     @group.command()
     def version() -> None:

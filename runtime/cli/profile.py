@@ -6,6 +6,7 @@
     keys/PROXY/USER           private key ──┐
     keys/PROXY/USER.pub       public key    ├─ links into keys/PROXY/.USER, which is a link to .USER~RANDOM
     keys/PROXY/USER.cert      certificate ──┘  (USER-cert.pub too: the name that ssh looks for)
+    keys/PROXY/ssh_config.USER@CLUSTER, known_hosts.CLUSTER     for OpenSSH: `runtime.cli.tsh_openssh`
 
 PROXY is the host as in the manual, with its port where that is not 3080. A login writes a folder of its own and then
 turns the one link `.USER` to it: key and certificate always belong together, whenever a login is interrupted and
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,17 @@ class Home:
                 if other != generation:
                     _remove(other)
 
+    def keep(self, texts: Mapping[Path, str]) -> None:
+        """Bring files in this folder up to date: each one whose text differs is replaced in one step."""
+        with _files(self.path):
+            for path, text in texts.items():
+                try:
+                    if _read_text(path) == text:
+                        continue
+                except FileNotFoundError:
+                    pass
+                _replace(path, partial(_write_text, text=text))
+
     def forget(self, profile: Profile, users: Iterable[str]) -> list[Path]:
         """Delete the logins of these users and return the files that are gone. The pin and the address stay."""
         gone: list[Path] = []
@@ -202,7 +215,11 @@ class Home:
                     if link.is_symlink():
                         link.unlink()
                         gone.append(link)
+                for made in folder.glob(f"ssh_config.{user}@*"):
+                    made.unlink()
             if not self.users(profile.proxy):
+                for made in folder.glob("known_hosts.*"):
+                    made.unlink()
                 with suppress(OSError):
                     folder.rmdir()
                 self._write(Profile(profile.proxy, profile.user, profile.pin))

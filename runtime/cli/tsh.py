@@ -13,6 +13,15 @@ import click
 
 from runtime.cli import completion, console
 from runtime.cli.common import program
+from runtime.cli.tsh_ls import add_lists
+from runtime.cli.tsh_options import CLUSTER as _CLUSTER
+from runtime.cli.tsh_options import FORMAT as _FORMAT
+from runtime.cli.tsh_options import INSECURE as _INSECURE
+from runtime.cli.tsh_options import PROXY as _PROXY
+from runtime.cli.tsh_options import TTL as _TTL
+from runtime.cli.tsh_options import USER as _USER
+from runtime.cli.tsh_options import before as _before
+from runtime.cli.tsh_sessions import Tsh, add_sessions
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -20,43 +29,11 @@ if TYPE_CHECKING:
     from runtime.cli.profile import Home, Keys, Profile
 
 
-def _ttl(context: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
-    """Return a certificate's lifetime: minutes, or a duration with its unit."""
-    if value is None:
-        return None
-    from runtime.core.defaults import MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL
-    from runtime.core.durations import format_duration, parse_duration
-    from runtime.core.errors import InvalidInput
-
-    try:
-        ttl = parse_duration(f"{value}m" if value.isdecimal() else value)
-    except InvalidInput as error:
-        raise click.BadParameter(f"{error}. Write minutes, or a duration such as 8h or 1h30m.") from error
-    if not MIN_CERTIFICATE_TTL <= ttl <= MAX_CERTIFICATE_TTL:
-        limits = f"{format_duration(MIN_CERTIFICATE_TTL)} to {format_duration(MAX_CERTIFICATE_TTL)}"
-        raise click.BadParameter(f"{format_duration(ttl)} is outside of the limits, {limits}.")
-    return ttl
-
-
-_PROXY = click.option("--proxy", metavar="HOST[:PORT]", help="Address of the proxy [default: the last one; port 3080].")
-_USER = click.option("--user", metavar="NAME", help="Teleport user [default: the last one there, else your own name].")
-_TTL = click.option(
-    "--ttl", metavar="MINUTES", callback=_ttl, help="Lifetime of the certificate; 8h and 1h30m work too."
-)
-_INSECURE = click.option("--insecure", is_flag=True, help="Believe whoever answers at the proxy's address, this once.")
-_FORMAT = click.option(
-    "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format."
-)
-
 # The manual writes these before the command; after it they work too.
-tsh = _PROXY(_USER(_TTL(_INSECURE(program("tsh", "Log in to a Teleport cluster and reach its nodes.")))))
+tsh = _PROXY(_USER(_CLUSTER(_TTL(_INSECURE(program("tsh", "Log in to a Teleport cluster and reach its nodes.", Tsh))))))
 tsh.epilog = "Keys and certificates are kept in ~/.tsh, or in the folder that TELEPORT_HOME names."
 completion.add_completion(tsh)
-
-
-def _before(context: click.Context, name: str) -> Any:
-    """Return an option as it was given before the command."""
-    return context.find_root().params[name]
+add_lists(tsh)
 
 
 @tsh.command()
@@ -241,6 +218,9 @@ def _json(value: object) -> str:
     import json
 
     return json.dumps(value, indent=2)
+
+
+add_sessions(tsh, _now, _load_into_agent)
 
 
 def main() -> NoReturn:

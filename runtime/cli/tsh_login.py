@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from runtime.cli import console
+from runtime.cli import console, tsh_openssh
 from runtime.cli.profile import Home, Keys, Profile, check_user
 from runtime.cli.tsh_address import Address, parse_fingerprint
 from runtime.cli.tsh_certificate import accept, host_authorities
@@ -45,7 +46,7 @@ def choose_profile(home: Home, proxy: str | None, user: str | None) -> Profile:
         raise InvalidInput("which proxy?", hint="Name it once, as in tsh --proxy=proxy.example.com login; it is kept.")
     if known is None:
         return Profile(Address.parse(proxy or ""), check_user(user or _own_name()))
-    return known if user is None else Profile(known.proxy, check_user(user), known.pin)
+    return known if user is None else replace(known, user=check_user(user))
 
 
 def log_in(wish: Wish, *, home: Home, asker: Asker, now: Callable[[], datetime]) -> tuple[Profile, Keys]:
@@ -66,7 +67,7 @@ def log_in(wish: Wish, *, home: Home, asker: Asker, now: Callable[[], datetime])
         LoginRequest(user=profile.user, password=password, otp=code, public_key=key.public.line, ttl=wish.ttl),
         code_is_used=bool(code),
     )
-    accept(reply, user=profile.user, key=key.public, now=now())
+    accepted = accept(reply, user=profile.user, key=key.public, now=now())
     profile = Profile(
         proxy=profile.proxy,
         user=profile.user,
@@ -77,6 +78,7 @@ def log_in(wish: Wish, *, home: Home, asker: Asker, now: Callable[[], datetime])
     )
     keys = Keys(private=key.to_openssh(), public=f"{key.public.line}\n", certificate=f"{reply.certificate.strip()}\n")
     home.store(profile, keys)
+    _refresh_openssh(home, profile, accepted.logins)
     return profile, keys
 
 
@@ -141,6 +143,14 @@ def _ask_for_certificate(client: WebClient, request: LoginRequest, *, code_is_us
         if code_is_used:
             error.hint = f"{error.hint} The one-time code may be used up: take the next one.".strip()
         raise
+
+
+def _refresh_openssh(home: Home, profile: Profile, logins: tuple[str, ...]) -> None:
+    """Make what `tsh config` has told ~/.ssh/config to use: it holds beyond one login."""
+    for cluster in {each.cluster for each in profile.authorities}:
+        # A folder that OpenSSH's files cannot name is told when it matters, by tsh ssh and tsh config.
+        with suppress(InvalidInput):
+            tsh_openssh.write(home, profile, cluster, tsh_openssh.choose_login(None, logins, _own_name()))
 
 
 def _own_name() -> str:

@@ -1,4 +1,4 @@
-"""tsh's side of the proxy's HTTPS API: `GET /webapi/ping` and `POST /webapi/login`.
+"""tsh's side of the proxy's HTTPS API: `GET /webapi/ping`, `POST /webapi/login`, and lists by signed GET.
 
 Only the standard library, because this is tsh's everyday path: aiohttp and pydantic take longer to import than a login
 takes. What the proxy sends is checked field by field; it is shown and stored only after that.
@@ -10,6 +10,7 @@ import http.client
 import json
 import socket
 import ssl
+import zlib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from runtime.core.errors import AccessDenied, InvalidInput, TeleportError, Unava
 TIMEOUT = 10.0
 """Seconds that a connection, or any one read from it, may take."""
 MAX_REPLY_BYTES = 1 << 20
+MAX_LIST_BYTES = 64 << 20
+"""Of a list, not compressed: a hundred thousand nodes."""
 _MAX_TEXT = 16 * 1024
 
 
@@ -115,13 +118,25 @@ class WebClient:
             ),
         )
 
+    def get(self, target: str, headers: Mapping[str, str]) -> Reply:
+        """Return the object at a path, with its query, for who is told in the headers. Raises as `ping` does."""
+        return self._call("GET", target, headers={"Accept-Encoding": "gzip", **headers}, limit=MAX_LIST_BYTES)
+
     def shown_fingerprint(self) -> str:
         """Return the fingerprint of the certificate that the proxy shows; nothing is sent. Raises Unavailable."""
         return WebClient(self.address, TlsTrust(anything=True), timeout=self._timeout)._shown()
 
-    def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> _Reply:
-        """Return the reply's object. Raises TeleportError, whatever goes wrong."""
-        headers = {"Accept": "application/json"}
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        limit: int = MAX_REPLY_BYTES,
+    ) -> Reply:
+        """Return the reply's object, of at most `limit` bytes. Raises TeleportError, whatever goes wrong."""
+        headers = {"Accept": "application/json", **(headers or {})}
         content = None
         if body is not None:
             content = json.dumps(body).encode()
@@ -130,11 +145,13 @@ class WebClient:
             with closing(self._connected()) as connection:
                 connection.request(method, path, body=content, headers=headers)
                 response = connection.getresponse()
-                data = response.read(MAX_REPLY_BYTES + 1)
+                data = _read(response, limit)
         except (OSError, http.client.HTTPException) as error:
             raise self._translated(error) from error
-        if len(data) > MAX_REPLY_BYTES:
-            raise self._no_proxy(f"its answer is longer than {MAX_REPLY_BYTES} bytes")
+        except zlib.error as error:
+            raise self._no_proxy("its answer is compressed, and damaged") from error
+        if len(data) > limit:
+            raise self._no_proxy(f"its answer is longer than {limit} bytes")
         try:
             parsed: object = json.loads(data)
         except (ValueError, RecursionError):
@@ -143,7 +160,7 @@ class WebClient:
             raise self._failure(response.status, parsed)
         if not isinstance(parsed, dict):
             raise self._no_proxy("it does not answer with JSON")
-        return _Reply(self, parsed)
+        return Reply(self, parsed)
 
     def _connected(self) -> http.client.HTTPSConnection:
         """Return a connection to a server whose certificate is accepted: whatever is sent, is sent to that one."""
@@ -212,28 +229,50 @@ class WebClient:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class Reply:
     """A JSON object of the proxy, its fields taken out only as what they must be."""
 
     client: WebClient
     fields: Mapping[str, object]
 
     def text(self, name: str) -> str:
+        """Return a text that is not empty. Raises InvalidInput, as all of these do."""
         value = self.fields.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
             raise self._malformed(name)
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        return tuple(_Reply(self.client, {name: value}).text(name) for value in self._list(name))
+        """Return a list of texts."""
+        return tuple(Reply(self.client, {name: value}).text(name) for value in self._list(name))
 
-    def objects(self, name: str) -> tuple[_Reply, ...]:
+    def objects(self, name: str) -> tuple[Reply, ...]:
+        """Return a list of objects."""
         values = self._list(name)
         if not all(isinstance(value, dict) for value in values):
             raise self._malformed(name)
-        return tuple(_Reply(self.client, cast("dict[str, object]", value)) for value in values)
+        return tuple(Reply(self.client, cast("dict[str, object]", value)) for value in values)
+
+    def optional_text(self, name: str) -> str:
+        """Return a text that may be empty, null or missing."""
+        return self.text(name) if self.fields.get(name) else ""
+
+    def pairs(self, name: str) -> dict[str, str]:
+        """Return an object of texts, which may be empty."""
+        value = self.fields.get(name)
+        if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+            raise self._malformed(name)
+        return cast("dict[str, str]", value)
+
+    def flag(self, name: str) -> bool:
+        """Return true or false."""
+        value = self.fields.get(name)
+        if not isinstance(value, bool):
+            raise self._malformed(name)
+        return value
 
     def port(self, name: str) -> int:
+        """Return a TCP port."""
         value = self.fields.get(name)
         if type(value) is not int or not 0 < value < 65536:  # not isinstance: True is an int
             raise self._malformed(name)
@@ -247,6 +286,18 @@ class _Reply:
 
     def _malformed(self, name: str) -> InvalidInput:
         return self.client._no_proxy(f"its answer lacks a proper {name!r}")
+
+
+def _read(response: http.client.HTTPResponse, limit: int) -> bytes:
+    """Return the body, or more than `limit` bytes of one that is longer. Raises zlib.error for a damaged one."""
+    data = response.read(limit + 1)
+    if response.getheader("Content-Encoding", "").lower() != "gzip":
+        return data
+    inflating = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: gzip's header and checksum
+    inflated = inflating.decompress(data, limit + 1)
+    if not inflating.eof and len(inflated) <= limit:
+        raise zlib.error("it ends too early")
+    return inflated
 
 
 def _certificate(connection: http.client.HTTPSConnection) -> bytes:

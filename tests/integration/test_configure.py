@@ -95,7 +95,7 @@ def test_version(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "commands"),
     [
-        ("teleport", {"configure", "help", "start", "version"}),
+        ("teleport", {"configure", "help", "start", "status", "version"}),
         ("tctl", {"auth", "completion", "create", "get", "help", "nodes", "rm", "tokens", "users", "version"}),
         ("tsh", {"agent", "completion", "help", "login", "logout", "status", "version"}),
     ],

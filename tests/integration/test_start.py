@@ -70,7 +70,8 @@ def test_all_roles_in_one_process(tmp_path: Path) -> None:
     """auth, proxy and node start together without a token, and print nothing on stdout."""
     with Teleport(tmp_path / "all", ("auth", "proxy", "node")) as teleport:
         teleport.start()
-        assert f"auth on {teleport.auth_address}; proxy on https://{teleport.web_address}; node" in teleport.log()
+        assert f"auth on {teleport.auth_address}; proxy on 127.0.0.1:{teleport.ssh_port} and " in teleport.log()
+        assert f" and https://{teleport.web_address}; node on " in teleport.log()
         for role in ("auth", "proxy", "node", "admin"):
             assert (teleport.data_dir / f"{role}.identity").exists()
         assert teleport.output() == ""

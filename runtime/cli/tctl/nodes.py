@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.cli import console
-from runtime.cli.tables import table
+from runtime.cli.node_table import node_table
 from runtime.cli.tctl.connection import ask, connecting
 from runtime.cli.tctl.output import Lifetime, Words, format_option, plain, show
 from runtime.core import defaults
@@ -17,7 +17,7 @@ from runtime.core.durations import format_duration
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from runtime.api.messages import PresenceEntry, TokenCreated
+    from runtime.api.messages import TokenCreated
 
 _TRUSTED_CLUSTERS = (
     'For tokens of type "trustedcluster", tctl needs to be used to create a TrustedCluster resource.'
@@ -82,21 +82,7 @@ def ls(shape: str) -> None:
     from runtime.core.callers import CallerKind
 
     members = ask(methods.PRESENCE, messages.PresenceQuery(kind=CallerKind.NODE)).members
-    show(shape, lambda: nodes_table(members), lambda: plain(members))
-
-
-def nodes_table(members: tuple[PresenceEntry, ...]) -> str:
-    """Return nodes as the manual's table."""
-    rows = (
-        (
-            member.presence.name,
-            str(member.presence.id),
-            member.presence.addr,
-            ",".join(f"{key}={value}" for key, value in sorted(member.presence.labels.items())),
-        )
-        for member in members
-    )
-    return table(("Node Name", "Node ID", "Address", "Labels"), rows)
+    show(shape, lambda: node_table(each.presence for each in members), lambda: plain(members))
 
 
 def _known(roles: tuple[str, ...]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -293,7 +294,7 @@ def test_defaults(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = setting.log_in()
     assert choose_profile(home, None, None) == profile
     assert choose_profile(home, str(profile.proxy), None) == profile
-    assert choose_profile(home, None, "ann") == Profile(profile.proxy, "ann", profile.pin)
+    assert choose_profile(home, None, "ann") == replace(profile, user="ann")
     with pytest.raises(InvalidInput, match="cannot be the name"):
         choose_profile(home, None, "../../x")
 

@@ -83,6 +83,10 @@ class StandIn:
     cluster: Cluster
     on_ping: Callable[[], tuple[int, Answer]]
     on_login: Callable[[Json], tuple[int, Answer]]
+    on_list: Callable[[str, Mapping[str, str]], tuple[int, Answer]]
+    """What a GET of another path gets, with its headers."""
+    list_encoding: str = ""
+    """The Content-Encoding that such an answer claims, if any."""
     requests: list[Json] = field(default_factory=list)
 
 
@@ -101,18 +105,23 @@ def stand_in(folder: Path, cluster: Cluster | None = None, *, name: str = "local
     class _Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             made.requests.append({})
-            self._answer(*made.on_ping())
+            if self.path == "/webapi/ping":
+                self._answer(*made.on_ping())
+            else:
+                self._answer(*made.on_list(self.path, dict(self.headers)), encoding=made.list_encoding)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             made.requests.append(body)
             self._answer(*made.on_login(body))
 
-        def _answer(self, status: int, answer: Answer) -> None:
+        def _answer(self, status: int, answer: Answer, encoding: str = "") -> None:
             body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             with suppress(OSError):
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
+                if encoding:
+                    self.send_header("Content-Encoding", encoding)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -136,6 +145,7 @@ def stand_in(folder: Path, cluster: Cluster | None = None, *, name: str = "local
             cluster=cluster,
             on_ping=lambda: (200, cluster.ping()),
             on_login=lambda body: (200, cluster.login(body)),
+            on_list=lambda path, headers: (404, {"error": {"kind": "NotFound", "message": "nothing", "hint": ""}}),
         )
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
