@@ -62,6 +62,10 @@ RESOURCES_WATCH = Method("resources.watch", m.ResourceQuery, m.Nothing, MEMBERS 
 
 AUDIT = Method("audit.emit", m.AuditEvents, m.Nothing, frozenset({CallerKind.NODE, _PROXY}))
 EVENTS = Method("audit.search", m.EventQuery, m.Nothing, frozenset({_ADMIN}), pieces=m.EventPage)
+RECORDING_APPEND = Method("recordings.append", m.RecordingPiece, m.RecordingSize, frozenset({CallerKind.NODE}))
+RECORDING_END = Method("recordings.end", m.RecordingEnd, m.Nothing, frozenset({CallerKind.NODE}))
+RECORDINGS_LIST = Method("recordings.list", m.RecordingQuery, m.RecordingList, frozenset({_ADMIN}))
+RECORDING_READ = Method("recordings.read", m.RecordingRead, m.RecordingData, frozenset({_ADMIN}))
 
 METHODS: dict[str, Method[Any, Any]] = {  # Any: each entry has its own types, checked where it is called and served
     method.name: method for method in list(globals().values()) if isinstance(method, Method)

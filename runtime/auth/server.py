@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from runtime.api.dial import SUBSYSTEM
@@ -32,6 +33,7 @@ from runtime.auth.membership import Members
 from runtime.auth.passwords import Passwords
 from runtime.auth.people import People
 from runtime.auth.presence import PresenceStore
+from runtime.auth.recordings import Recordings
 from runtime.auth.tokens import JoinToken, JoinTokens
 from runtime.backend.base import Backend
 from runtime.core import keys
@@ -61,6 +63,8 @@ class AuthOptions:
     dynamic_config: bool = False
     static_tokens: tuple[JoinToken, ...] = ()
     key_algorithm: KeyAlgorithm = KeyAlgorithm.ED25519
+    recordings: Path | None = None
+    """The folder for recordings; None: none are kept."""
 
 
 async def open_authorities(
@@ -98,6 +102,7 @@ class AuthService:
         clock: Clock,
         audit: Audit,
         auth_servers: Callable[[], Sequence[str]],
+        here: Callable[[], str] = lambda: "",
         limits: Limits | None = None,
     ) -> None:
         self._options = options
@@ -148,6 +153,7 @@ class AuthService:
             issuer=self.issuer,
             audit=audit,
             events=EventView(backend, clock.now),
+            recordings=Recordings(options.recordings, backend, auth=here),
             auth_servers=auth_servers,
         )
         register(self._dispatcher, parts)

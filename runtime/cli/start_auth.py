@@ -83,6 +83,7 @@ class AuthPart:
                 clock=self._clock,
                 audit=CountedAudit(audit, self._metrics),
                 auth_servers=lambda: self._auth_servers,
+                here=lambda: next(iter(self._auth_servers), ""),
                 limits=Limits(max_connections=limits.max_connections, max_users=limits.max_users),
             )
             stack.push_async_callback(self._service.stop, grace=DRAIN_SECONDS)

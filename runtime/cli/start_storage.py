@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from runtime.api import messages as m
 from runtime.auth.authorities import LocalAuthorities
@@ -89,4 +90,5 @@ def auth_options(settings: Settings) -> AuthOptions:
             for token in auth.tokens
         ),
         key_algorithm=auth.ca_key_algorithm,
+        recordings=Path(settings.teleport.data_dir) / "log" / "sessions" / "default",
     )

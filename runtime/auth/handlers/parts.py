@@ -16,6 +16,7 @@ from runtime.auth.issuing import Issuer
 from runtime.auth.membership import Members
 from runtime.auth.people import People
 from runtime.auth.presence import PresenceStore
+from runtime.auth.recordings import Recordings
 from runtime.auth.tokens import JoinTokens
 
 
@@ -35,6 +36,7 @@ class Parts:
     issuer: Issuer
     audit: Audit
     events: EventView
+    recordings: Recordings
     auth_servers: Callable[[], Sequence[str]]
 
     async def forget_user(self, name: str) -> None:

@@ -1,0 +1,111 @@
+"""Brings recordings from the node's spool to auth, while they are made, and deletes what auth has."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import UUID
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.api.client import AuthClient
+from runtime.audit.recording import BYTES, LOG, Part, frames
+from runtime.core.errors import TeleportError
+from runtime.node.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+"""How often a recording that grows is brought to auth."""
+MAX_PAUSE_SECONDS = 15.0
+
+
+class Uploader:
+    """Follows all recordings of a spool."""
+
+    def __init__(self, spool: Spool, auth: AuthClient, *, rng: random.Random | None = None) -> None:
+        self._spool = spool
+        self._auth = auth
+        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._sent: dict[str, dict[Part, int]] = {}
+        self._unusable: set[str] = set()
+
+    async def run(self) -> None:
+        """Bring what there is and what comes, until cancelled; what a killed process left is ended first."""
+        for sid in list(self._spool.sids()):
+            if not self._spool.is_open(sid):
+                try:
+                    await asyncio.to_thread(self._spool.recover, sid)
+                except (OSError, ValueError) as error:
+                    self._give_up(sid, error)
+        failures = 0
+        while True:
+            self._spool.changed.clear()
+            try:
+                await self.step()
+            except TeleportError as error:
+                failures += 1
+                if failures == 1:
+                    logger.error("recordings wait for auth: %s", error)  # noqa: TRY400 - no bug of ours
+                await asyncio.sleep(self._rng.uniform(0, min(MAX_PAUSE_SECONDS, 2.0 ** min(failures, 10))))
+                continue
+            if failures:
+                logger.warning("auth takes recordings again")
+            failures = 0
+            await asyncio.sleep(TICK_SECONDS)
+            await self._spool.changed.wait()
+
+    async def step(self) -> None:
+        """Bring all there is to auth. Raises TeleportError."""
+        for sid in list(self._spool.sids()):
+            if sid in self._unusable:
+                continue
+            over = not self._spool.is_open(sid)  # looked at first: what comes meanwhile is for the next time
+            try:
+                await self._bring(sid, over=over)
+            except OSError as error:
+                self._give_up(sid, error)
+
+    async def _bring(self, sid: str, *, over: bool) -> None:
+        session = await asyncio.to_thread(self._session, sid)
+        if session is None:
+            if over:
+                self._give_up(sid, ValueError("its first line cannot be read"))
+            return
+        sent = self._sent.setdefault(sid, {BYTES: 0, LOG: 0})
+        for part in (BYTES, LOG):
+            while data := await asyncio.to_thread(self._spool.read, sid, part, sent[part], m.MAX_RECORDING_BYTES):
+                piece = m.RecordingPiece(session=session, part=part, offset=sent[part], data=data)
+                had = await self._auth.call(methods.RECORDING_APPEND, piece)
+                if had.size == sent[part]:
+                    raise TeleportError(f"auth takes no more of recording {sid}")
+                sent[part] = had.size
+        if over:
+            sizes = await asyncio.to_thread(self._spool.sizes, sid)
+            await self._auth.call(methods.RECORDING_END, m.RecordingEnd(session=session, sizes=sizes))
+            await asyncio.to_thread(self._spool.remove, sid)
+            self._sent.pop(sid, None)
+
+    def _session(self, sid: str) -> m.RecordingSession | None:
+        """Return what the recording is of, by its first line."""
+        head = self._spool.read(sid, LOG, 0, 64 * 1024)
+        first = next(frames(head.split(b"\n")[:1]), None)
+        if first is None or b"\n" not in head:
+            return None
+        fields = first.fields or {}
+        with suppress(ValueError):
+            return m.RecordingSession(
+                sid=UUID(sid),
+                user=str(fields.get("user", "")),
+                login=str(fields.get("login", "")),
+                started=datetime.fromisoformat(str(fields.get("time", ""))).astimezone(UTC),
+                command=str(fields.get("command", ""))[:1024],
+            )
+        return None
+
+    def _give_up(self, sid: str, error: Exception) -> None:
+        logger.error("recording %s stays in %s: %s", sid, self._spool.folder, error)
+        self._unusable.add(sid)
