@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -13,7 +14,10 @@ from runtime.cli.surroundings import Surroundings
 from runtime.core.callers import CallerKind
 from runtime.core.errors import TeleportError
 from runtime.node.labels import NodeLabels
+from runtime.node.recording import Recordings
 from runtime.node.service import NodeOptions, NodeService
+from runtime.node.spool import Spool
+from runtime.node.uploader import Uploader
 from runtime.service.directory import Directory
 from runtime.service.following import Following
 from runtime.service.identity import StoredIdentity
@@ -34,7 +38,9 @@ FOLLOWED_FILE = "node.people.json"
 PATIENCE_SECONDS = 5.0
 """How long a start waits for users and roles; then those of the last time have to do."""
 FLUSH_SECONDS = 3.0
-"""How long a stop waits for auth to take the last audit events."""
+"""How long a stop waits for auth to take the last audit events, and the last recordings."""
+SPOOL_FOLDER = "spool"
+"""In data_dir: recordings that auth does not have yet."""
 
 
 class NodeRole:
@@ -43,14 +49,18 @@ class NodeRole:
     def __init__(self, settings: Settings, member: Member, surroundings: Surroundings, *, addr: Address) -> None:
         self._following = Following(member.auth, surroundings.data_dir, FOLLOWED_FILE)
         self._audit = RemoteAudit(member.auth, surroundings.clock)
+        ssh = settings.ssh_service
+        spool = Spool(surroundings.data_dir.path / SPOOL_FOLDER, limit=ssh.spool_limit * 1024**2)
+        self._uploader = Uploader(spool, member.auth)
         self._proxies = ProxyAddresses(Directory(member.auth, CallerKind.PROXY))
         self._service = NodeService(
             node_options(settings, addr),
             identity=lambda: member.identity,
-            labels=NodeLabels(settings.ssh_service.labels, settings.ssh_service.commands),
+            labels=NodeLabels(ssh.labels, ssh.commands),
             people=self._following,
             proxies=self._proxies,
             audit=self._audit,
+            recordings=Recordings(spool, ssh.recording),
             clock=surroundings.clock,
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -67,14 +77,16 @@ class NodeRole:
     async def start(self) -> None:
         """Know who may come in, and listen. Raises TeleportError."""
         self._tasks = [
-            asyncio.create_task(work) for work in (self._following.run(), self._audit.run(), self._proxies.run())
+            asyncio.create_task(work)
+            for work in (self._following.run(), self._audit.run(), self._proxies.run(), self._uploader.run())
         ]
         await self._following.ready(PATIENCE_SECONDS)
         await self._service.start()
 
     async def run(self) -> None:
         """Serve, until cancelled, or until something fails."""
-        await asyncio.gather(self._service.run(), *self._tasks)
+        # Shielded: when this is cancelled there are still sessions to finish, and events to bring to auth.
+        await asyncio.gather(self._service.run(), *map(asyncio.shield, self._tasks))
 
     async def reload(self) -> None:
         """Let the service read again what it may."""
@@ -88,6 +100,9 @@ class NodeRole:
         """Finish sessions, bring what happened to auth, and stop."""
         await self._service.stop()
         await self._audit.flush(FLUSH_SECONDS)
+        with suppress(TeleportError, TimeoutError):  # what is left, the next start brings to auth
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._uploader.step()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -17,6 +17,7 @@ from runtime.core.clock import Clock
 from runtime.node import events
 from runtime.node.authority import NodeAccess, People
 from runtime.node.labels import NodeLabels
+from runtime.node.recording import Recordings
 from runtime.node.server import NodeConnection
 from runtime.node.sessions import Node, Session
 from runtime.node.spawner import Spawner
@@ -59,6 +60,7 @@ class NodeService:
         people: People,
         proxies: Proxies,
         audit: Audit,
+        recordings: Recordings,
         clock: Clock,
     ) -> None:
         """Take what it works with; `identity` is the member that this node is, as it is at the time."""
@@ -68,6 +70,7 @@ class NodeService:
         self._people = people
         self._proxies = proxies
         self._audit = audit
+        self._recordings = recordings
         self._clock = clock
         self._addr = options.addr
         self._listener: Listener[UserIdentity] | None = None
@@ -101,6 +104,7 @@ class NodeService:
                 access=access,
                 spawner=spawner,
                 audit=self._audit,
+                recordings=self._recordings,
             )
             self._listener = await listen(
                 self._connected,

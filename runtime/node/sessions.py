@@ -16,28 +16,31 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit, Field
 from runtime.core.access import Grant
 from runtime.core.durations import format_duration
-from runtime.core.errors import AccessDenied, TeleportError
-from runtime.node import events, transfer
+from runtime.core.errors import AccessDenied, TeleportError, Unavailable
+from runtime.node import events, programs, transfer
 from runtime.node.agent import SessionAgent
 from runtime.node.authority import NodeAccess
-from runtime.node.environment import ClientVariables, session_environment, terminal_type
+from runtime.node.environment import ClientVariables, session_environment
 from runtime.node.pipes import Sink, Source
-from runtime.node.spawner import Child, Exit, Program, Spawner, Terminal
+from runtime.node.recording import Recordings, SessionRecording
+from runtime.node.spawner import SIGNALS, Child, Exit, Program, Spawner
 from runtime.pki.identity import UserIdentity
 from runtime.transport.capture import Proved
-from runtime.transport.sessions import RequestedTerminal, SessionChannel, SessionHandler, SessionRequest, TerminalSize
+from runtime.transport.sessions import SessionChannel, SessionHandler, SessionRequest, TerminalSize
 
 logger = logging.getLogger(__name__)
 
 FAILED = 255
 """Exit code of a session that we could not start, or ended: ssh's own for its failures."""
+RESIZE_SECONDS = 0.5
+"""How often at most the audit log is told of a terminal's size."""
 COPY_REFUSED = 1
 """Exit code of a copy that was not begun: scp's own for its errors."""
 
@@ -51,6 +54,7 @@ class Node:
     access: NodeAccess
     spawner: Spawner
     audit: Audit
+    recordings: Recordings
 
 
 class Session(SessionHandler):
@@ -78,6 +82,9 @@ class Session(SessionHandler):
         self._outputs_over = asyncio.Event()
         self._writable = True
         self._size: TerminalSize | None = None
+        self._recording = SessionRecording(None, strict=False)
+        self._logged: TerminalSize | None = None
+        self._resized: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._last_input = 0.0
         self._transcript: transfer.Transcript | None = None
@@ -105,7 +112,7 @@ class Session(SessionHandler):
 
     def requested(self, request: SessionRequest) -> bool:
         """Begin; what then fails is told on the session's stderr."""
-        if request.kind == "subsystem" and request.command != transfer.SUBSYSTEM:
+        if not programs.is_known(request):
             return False
         self._task = asyncio.create_task(self._run(request))
         self._task.add_done_callback(self._finished)
@@ -127,7 +134,21 @@ class Session(SessionHandler):
         self._size = size
         if self._child is not None and self._sources[0].open:
             self._child.resize(*size)
-            self._emit(EventType.RESIZE, size=events.size(size))
+            if self._resized is None:
+                self._log_size()
+
+    def _log_size(self) -> None:
+        """Tell the audit log of the size; then of no other for a while: a mouse makes dozens."""
+        self._resized = None
+        if self._size == self._logged:
+            return
+        self._logged = self._size
+        self._resized = self._loop.call_later(RESIZE_SECONDS, self._log_size)
+        self._emit(EventType.RESIZE, **self._sized())
+        try:
+            self._recording.event(EventType.RESIZE, self._sized())
+        except Unavailable as error:
+            self.end(_unrecorded(error))
 
     def signalled(self, name: str) -> None:
         """Pass a signal on (RFC 4254 §6.9)."""
@@ -145,11 +166,11 @@ class Session(SessionHandler):
 
     def closed(self) -> None:
         """Let go of the child: its terminal hangs up, its pipes close."""
-        for source in self._sources:
-            source.close()
-        self._sink.close()
+        self._close_pipes()
         self._agent.close()
         self._stop_idling()
+        if self._resized is not None:
+            self._resized.cancel()
         self.gone.set()
         self._left(self)
 
@@ -169,31 +190,38 @@ class Session(SessionHandler):
             return
         self._why = why
         self._tell(why)
-        for source in self._sources:
-            source.close()
-        self._sink.close()
+        self._close_pipes()
         self._channel.exit(FAILED)
 
     # --- its life -----------------------------------------------------------------------------------------------
 
     async def _run(self, asked: SessionRequest) -> None:
+        proved = self._proved
         try:
-            request = self._granted(asked)
+            self._grant = self._node.access.authorise(proved.identity, proved.login)
         except AccessDenied as error:
             self._fail(error)
             return
+        request = programs.enforced(asked, proved.identity)
         try:
-            copy = self._copy_of(request)
+            copy = programs.copy_of(request, self._grant)
         except TeleportError as error:
             self._record(transfer.refused(request.kind, error, request.command))
             self._channel.write_error(transfer.refusal(error))
             self._channel.exit(COPY_REFUSED)
             return
-        program = self._program(asked, request, copy)
+        if copy is not None:
+            self._transcript = transfer.Transcript(self._record)
+        program = programs.program_of(asked, request, copy, login=proved.login, environment=self._environment())
+        if program.terminal is not None and request.terminal is not None:
+            self._size = self._logged = request.terminal.size
         try:
+            if copy is None:
+                self._recording = self._begin_recording(program)
             child = await self._node.spawner.run(program)
         except TeleportError as error:
             self._fail(error)
+            self._recording.close({"error": str(error)})
             return
         self._child = child
         interactive = program.terminal is not None or program.kind == "shell"
@@ -202,6 +230,7 @@ class Session(SessionHandler):
         self._connect(child)
         self._start_idling()
         exited = await self._end_of(child)
+        self._recording.close({"exitCode": exited.code if exited.code is not None else FAILED, "reason": self._why})
         if program.kind == "exec":
             self._emit(
                 EventType.EXEC,
@@ -211,32 +240,6 @@ class Session(SessionHandler):
             )
         if interactive:
             self._emit(EventType.SESSION_END, **self._sized(), **({"reason": self._why} if self._why else {}))
-
-    def _granted(self, asked: SessionRequest) -> SessionRequest:
-        """Return what is to run: a forced command, if there is one, else what was asked for. Raises AccessDenied."""
-        identity = self._proved.identity
-        self._grant = self._node.access.authorise(identity, self._proved.login)
-        return asked if identity.force_command is None else replace(asked, kind="exec", command=identity.force_command)
-
-    def _copy_of(self, request: SessionRequest) -> transfer.Copy | None:
-        """Return the copy of files that it is, if it is one. Raises AccessDenied, InvalidInput."""
-        if request.kind == "shell":
-            return None
-        if request.kind == "subsystem":
-            return transfer.copy_of_subsystem(request.command, self._grant)
-        return transfer.copy_of_command(request.command, self._grant)
-
-    def _program(self, asked: SessionRequest, request: SessionRequest, copy: transfer.Copy | None) -> Program:
-        login = self._proved.login
-        environment = self._environment()
-        if request is not asked and asked.command:
-            environment["SSH_ORIGINAL_COMMAND"] = asked.command
-        if copy is not None:
-            self._transcript = transfer.Transcript(self._record)
-            return Program(login, copy.kind, copy.command, environment)
-        self._size = request.terminal.size if request.terminal is not None else None
-        kind: Literal["shell", "exec"] = "shell" if request.kind == "shell" else "exec"
-        return Program(login, kind, request.command, environment, _terminal(request.terminal))
 
     def _environment(self) -> dict[str, str]:
         proved, node = self._proved, self._node
@@ -275,7 +278,9 @@ class Session(SessionHandler):
         if exited.signal is None:
             self._channel.exit(exited.code if exited.code is not None else FAILED)
         else:
-            self._channel.exit_signal(exited.signal, core=exited.core)
+            # RFC 4254 §6.10: names that are not in it have an @.
+            name = exited.signal if exited.signal in SIGNALS else f"{exited.signal}@teleport.internal"
+            self._channel.exit_signal(name, core=exited.core)
         return exited
 
     async def _drained(self, child: Child) -> Exit:
@@ -302,6 +307,13 @@ class Session(SessionHandler):
             elif self._writable:
                 source.resume()
 
+    def _close_pipes(self) -> None:
+        """Let go of the child. What a copy tells of is heard to its end, which its input's end brings about."""
+        heard = self._sources[-1] if self._transcript is not None and self._sources else None
+        for source in self._sources:
+            (source.resume if source is heard else source.close)()
+        self._sink.close()
+
     def _add_source(self, fd: int, received: Callable[[bytes], None]) -> None:
         self._sources.append(Source(fd, received=received, ended=self._source_ended))
 
@@ -313,11 +325,34 @@ class Session(SessionHandler):
             self._outputs_over.set()
 
     def _output(self, data: bytes) -> None:
-        """Pass output on. All output of a session passes here, or in `_error_output`."""
-        self._channel.write(data)
+        """Record output and pass it on. All output of a session passes here, or in `_error_output`."""
+        if self._recorded(data):
+            self._channel.write(data)
 
     def _error_output(self, data: bytes) -> None:
-        self._channel.write_error(self._transcript.feed(data) if self._transcript is not None else data)
+        if not self._recorded(data):
+            return
+        shown = self._transcript.feed(data) if self._transcript is not None else data
+        if not self.gone.is_set():
+            self._channel.write_error(shown)
+
+    def _begin_recording(self, program: Program) -> SessionRecording:
+        """Start the recording. Raises Unavailable where the session may not be without one."""
+        now = datetime.now(UTC)
+        who = events.who(self._node.host_id, self._proved)
+        fields: dict[str, Field] = {"sid": self.id, "time": f"{now:%Y-%m-%dT%H:%M:%SZ}", **who, **self._sized()}
+        if program.kind == "shell":
+            return self._node.recordings.begin(self.id, EventType.SESSION_START, fields)
+        return self._node.recordings.begin(self.id, EventType.EXEC, {**fields, "command": events.text(program.command)})
+
+    def _recorded(self, data: bytes) -> bool:
+        """Record what is about to be shown; return whether it may be. If not, the session has been ended."""
+        try:
+            self._recording.output(data)
+        except Unavailable as error:
+            self.end(_unrecorded(error))
+            return False
+        return True
 
     def _congested(self, yes: bool) -> None:
         (self._channel.pause_reading if yes else self._channel.resume_reading)()
@@ -373,7 +408,5 @@ class Session(SessionHandler):
         self._node.audit.emit(event, sid=self.id, **events.who(self._node.host_id, self._proved), **fields)
 
 
-def _terminal(requested: RequestedTerminal | None) -> Terminal | None:
-    if requested is None:
-        return None
-    return Terminal(terminal_type(requested.term), *requested.size, modes=requested.modes)
+def _unrecorded(error: Unavailable) -> str:
+    return f"this session may not go on unrecorded: {error}"

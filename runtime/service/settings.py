@@ -264,6 +264,15 @@ class AuthService(Section):
     )
 
 
+class Recording(StrEnum):
+    """What becomes of a session that cannot be recorded."""
+
+    STRICT = "strict"
+    BEST_EFFORT = "best_effort"
+    OFF = "off"
+    """None is recorded."""
+
+
 class LabelCommand(Section):
     """A label whose value is what a command prints (manual, "Labeling Nodes")."""
 
@@ -297,6 +306,20 @@ class SSHService(Section):
                 {"name": "arch", "command": ["/usr/bin/uname", "-p"], "period": "1h0m0s"},
             ]
         ],
+    )
+
+    recording: Annotated[Recording, choice(Recording)] = Field(
+        default=Recording.BEST_EFFORT,
+        description=(
+            "What becomes of a session that cannot be recorded, because the disk is full: `strict` (it ends), "
+            "`best_effort` (it goes on, and the recording says where it stops). `off`: none is recorded."
+        ),
+        json_schema_extra=ADDED,
+    )
+    spool_limit: Count = Field(
+        default=1024,
+        description="MiB that recordings may take in data_dir while auth is away.",
+        json_schema_extra=ADDED,
     )
 
     @model_validator(mode="after")

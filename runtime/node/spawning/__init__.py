@@ -14,6 +14,6 @@ Why a process of its own: a fork of the node service would copy its keys, its co
 process that then becomes the user's. The spawner is a fresh interpreter that has never held a secret, imports little
 (no asyncio, no asyncssh), and has one thread. `runtime.node.spawner` is the side that the node's event loop sees.
 
-What the spawner imports is the standard library and `runtime.core.errors`, at its start: once the forked process is the
-user, Python's own files may be out of its reach.
+What the spawner imports is the standard library, `runtime.core.errors` and `runtime.node.transfer_child`, at its start:
+once the forked process is the user, Python's own files may be out of its reach.
 """

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import errno
 import gc
-import importlib
 import os
 import resource
 import signal
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -21,16 +19,13 @@ from runtime.core.errors import AccessDenied, InvalidInput, NotFound, TeleportEr
 from runtime.node.spawning import environment, sockets, users
 from runtime.node.spawning.protocol import TRANSFERS, Request, error_to_message, send
 from runtime.node.spawning.terminal import open_terminal
+from runtime.node.transfer_child import serve
 
 ORDINARY_OPEN_FILES = 1024
 """The soft limit of open files that the kernel and systemd give to a process; the service may have raised its own.
 Programs that want more raise it to the hard limit, which stays; select(2) breaks beyond it."""
-TRANSFER_MODULE = "runtime.node.transfer_child"
-"""The module whose `serve(kind, command, stdin, stdout, stderr)` carries out sftp and scp, and returns an exit code."""
 NOT_STARTED = 255
 """The exit code of a process that has told its error. Nobody but the spawner sees it."""
-
-Serve = Callable[[str, str, int, int, int], int]
 
 
 def main(request: Request, answer: socket.socket, etc: Path) -> NoReturn:
@@ -60,16 +55,19 @@ def remove(request: Request) -> NoReturn:
 def _open(request: Request, answer: socket.socket, etc: Path) -> int:
     users.become(users.permitted(request.login, etc))
     opened = sockets.OPENERS[request.kind](request)
-    send(answer, {"pid": os.getpid()}, [opened.fileno()])
+    try:
+        send(answer, {"pid": os.getpid()}, [opened.fileno()])
+    except OSError:  # the caller has given up
+        if request.kind == "listen_unix":
+            sockets.remove_unix(request)
+        raise
     return 0
 
 
 def _begin(request: Request, answer: socket.socket, etc: Path) -> int:
     login_defs = environment.parse_defaults(_text_of(etc / "login.defs"))
-    # Both before this process is the user's, to whom the files of Python may be closed.
-    serve = _transfer() if request.kind in TRANSFERS else None
     account = users.permitted(request.login, etc)
-    if serve and not users.is_login_shell(account.shell, _text_of(etc / "shells")):
+    if request.kind in TRANSFERS and not users.is_login_shell(account.shell, _text_of(etc / "shells")):
         raise AccessDenied(
             f"{account.name} may not transfer files: its shell on this machine is {account.shell}",
             hint="shells that allow it are listed in /etc/shells",
@@ -90,10 +88,10 @@ def _begin(request: Request, answer: socket.socket, etc: Path) -> int:
         term=request.terminal.term if request.terminal else "",
         tty=tty,
     )
-    if serve is None:
+    if request.kind not in TRANSFERS:
         _execute(request, account.shell, variables)
     answer.close()
-    return _serve(serve, request, variables)
+    return _transfer(request, variables)
 
 
 def _stand_alone(*kept: int) -> None:
@@ -101,16 +99,19 @@ def _stand_alone(*kept: int) -> None:
     signal.set_wakeup_fd(-1)
     _close_all_but(*kept)
     os.setsid()
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    for number in (signal.SIGCHLD, *_ignored_signals()):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft > ORDINARY_OPEN_FILES:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ORDINARY_OPEN_FILES, hard))
-    score = Path("/proc/self/oom_score_adj")
-    if _text_of(score).startswith("-"):  # the service may be spared when memory runs out; its users' programs are not
-        with suppress(OSError):
-            score.write_text("0")
+
+
+def _ignored_signals() -> list[int]:
+    """Return the signals that this process ignores (proc(5)), and a program that it executes would."""
+    status = _text_of(Path("/proc/self/status"))
+    mask = int(status.partition("SigIgn:")[2].split(maxsplit=1)[0], 16)
+    return [bit + 1 for bit in range(mask.bit_length()) if mask >> bit & 1]
 
 
 def _close_all_but(*kept: int) -> None:
@@ -174,15 +175,7 @@ def _execute(request: Request, shell: str, variables: dict[str, str]) -> NoRetur
         raise kind(f"the shell of {request.login}, {shell}, cannot be run: {error.strerror}") from error
 
 
-def _transfer() -> Serve:
-    try:
-        serve: Serve = importlib.import_module(TRANSFER_MODULE).serve
-    except ImportError as error:
-        raise Unavailable("this node cannot transfer files", hint="its installation is not complete") from error
-    return serve
-
-
-def _serve(serve: Serve, request: Request, variables: dict[str, str]) -> int:
+def _transfer(request: Request, variables: dict[str, str]) -> int:
     gc.enable()
     os.environ.clear()
     os.environ.update(variables)

@@ -131,7 +131,8 @@ class Spawner:
                     self._ended(*self._running.pop(pid), status)
 
     def _ended(self, number: int, request: Request, status: int) -> None:
-        if request.kind == "listen_unix" and status == 0:
+        # A folder's name is random: whatever is there is ours, also when its process was killed on the way.
+        if request.kind == "listen_unix" and (status == 0 or request.folder):
             self._listeners[number] = request
             if number in self._unwanted:
                 self._remove(number)

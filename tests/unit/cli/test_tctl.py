@@ -130,6 +130,7 @@ def test_the_completion_script(shell: str) -> None:
                 "auth",
                 "audit",
                 "events",
+                "recordings",
                 "get",
                 "create",
                 "rm",
