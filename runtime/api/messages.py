@@ -439,6 +439,8 @@ class RecordingQuery(Message):
     """Which recordings to list; those of all users if none is named."""
 
     user: Text = ""
+    reader: Text = ""
+    """The user for whom a proxy asks: those that this one may read."""
 
 
 class RecordingEntry(Message):
@@ -464,6 +466,8 @@ class RecordingRead(Message):
     part: RecordingPart
     offset: int = Field(default=0, ge=0)
     size: int = Field(default=MAX_RECORDING_BYTES, ge=1, le=MAX_RECORDING_BYTES)
+    reader: Text = ""
+    """The user for whom a proxy asks."""
 
 
 class RecordingData(Message):

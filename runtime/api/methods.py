@@ -64,8 +64,8 @@ AUDIT = Method("audit.emit", m.AuditEvents, m.Nothing, frozenset({CallerKind.NOD
 EVENTS = Method("audit.search", m.EventQuery, m.Nothing, frozenset({_ADMIN}), pieces=m.EventPage)
 RECORDING_APPEND = Method("recordings.append", m.RecordingPiece, m.RecordingSize, frozenset({CallerKind.NODE}))
 RECORDING_END = Method("recordings.end", m.RecordingEnd, m.Nothing, frozenset({CallerKind.NODE}))
-RECORDINGS_LIST = Method("recordings.list", m.RecordingQuery, m.RecordingList, frozenset({_ADMIN}))
-RECORDING_READ = Method("recordings.read", m.RecordingRead, m.RecordingData, frozenset({_ADMIN}))
+RECORDINGS_LIST = Method("recordings.list", m.RecordingQuery, m.RecordingList, frozenset({_ADMIN, _PROXY}))
+RECORDING_READ = Method("recordings.read", m.RecordingRead, m.RecordingData, frozenset({_ADMIN, _PROXY}))
 
 METHODS: dict[str, Method[Any, Any]] = {  # Any: each entry has its own types, checked where it is called and served
     method.name: method for method in list(globals().values()) if isinstance(method, Method)

@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from runtime.cli import completion, console
 from runtime.cli.common import program
 from runtime.cli.tsh_ls import add_lists
-from runtime.cli.tsh_options import CLUSTER as _CLUSTER
-from runtime.cli.tsh_options import FORMAT as _FORMAT
-from runtime.cli.tsh_options import INSECURE as _INSECURE
-from runtime.cli.tsh_options import PROXY as _PROXY
-from runtime.cli.tsh_options import TTL as _TTL
-from runtime.cli.tsh_options import USER as _USER
-from runtime.cli.tsh_options import before as _before
+from runtime.cli.tsh_options import CLUSTER, FORMAT, INSECURE, PROXY, TTL, USER, before
+from runtime.cli.tsh_recordings import add_recordings
 from runtime.cli.tsh_sessions import Tsh, add_sessions
 
 if TYPE_CHECKING:
@@ -30,21 +25,22 @@ if TYPE_CHECKING:
 
 
 # The manual writes these before the command; after it they work too.
-tsh = _PROXY(_USER(_CLUSTER(_TTL(_INSECURE(program("tsh", "Log in to a Teleport cluster and reach its nodes.", Tsh))))))
+tsh = PROXY(USER(CLUSTER(TTL(INSECURE(program("tsh", "Log in to a Teleport cluster and reach its nodes.", Tsh))))))
 tsh.epilog = "Keys and certificates are kept in ~/.tsh, or in the folder that TELEPORT_HOME names."
 completion.add_completion(tsh)
 add_lists(tsh)
+add_recordings(tsh)
 
 
 @tsh.command()
-@_PROXY
-@_USER
-@_TTL
-@_INSECURE
+@PROXY
+@USER
+@TTL
+@INSECURE
 @click.option("--pin", metavar="FINGERPRINT", help="Trust the proxy's certificate with this SHA-256 fingerprint.")
 @click.option("--password-stdin", is_flag=True, help="Read password and one-time code from stdin, a line each.")
 @click.option("--no-agent", is_flag=True, help="Do not load the key into a running ssh-agent.")
-@_FORMAT
+@FORMAT
 @click.pass_context
 def login(
     context: click.Context,
@@ -61,14 +57,15 @@ def login(
 ) -> None:
     """Log in through a proxy: a key and its certificate in ~/.tsh, and in a running ssh-agent."""
     from runtime.cli import tsh_login, tsh_status
+    from runtime.cli.profile import Wish
     from runtime.cli.tsh_terminal import Pipe, Terminal
 
-    wish = tsh_login.Wish(
-        proxy=proxy or _before(context, "proxy"),
-        user=user or _before(context, "user"),
-        ttl=ttl or _before(context, "ttl"),
+    wish = Wish(
+        proxy=proxy or before(context, "proxy"),
+        user=user or before(context, "user"),
+        ttl=ttl or before(context, "ttl"),
         pin=pin,
-        insecure=insecure or _before(context, "insecure"),
+        insecure=insecure or before(context, "insecure"),
     )
     home = _home()
     profile, keys = tsh_login.log_in(wish, home=home, asker=Pipe() if password_stdin else Terminal(), now=_now)
@@ -79,9 +76,9 @@ def login(
 
 
 @tsh.command()
-@_PROXY
-@_USER
-@_FORMAT
+@PROXY
+@USER
+@FORMAT
 @click.pass_context
 def logout(context: click.Context, /, *, proxy: str | None, user: str | None, output: str) -> None:
     """Delete keys and certificates, here and in a running ssh-agent: all of them, or those of a proxy or a user.
@@ -92,7 +89,7 @@ def logout(context: click.Context, /, *, proxy: str | None, user: str | None, ou
     from runtime.core.errors import NotFound
 
     home = _home()
-    proxy, user = proxy or _before(context, "proxy"), user or _before(context, "user")
+    proxy, user = proxy or before(context, "proxy"), user or before(context, "user")
     profiles = home.profiles()
     if proxy is not None:
         address = Address.parse(proxy)
@@ -114,8 +111,8 @@ def logout(context: click.Context, /, *, proxy: str | None, user: str | None, ou
 
 
 @tsh.command()
-@_PROXY
-@_FORMAT
+@PROXY
+@FORMAT
 @click.pass_context
 def status(context: click.Context, /, *, proxy: str | None, output: str) -> None:
     """Show who is logged in where, and until when.
@@ -129,7 +126,7 @@ def status(context: click.Context, /, *, proxy: str | None, output: str) -> None
     home = _home()
     now = _now()
     current = home.current()
-    proxy = proxy or _before(context, "proxy")
+    proxy = proxy or before(context, "proxy")
     profiles = home.profiles()
     if proxy is not None:
         address = Address.parse(proxy)
@@ -147,10 +144,10 @@ def status(context: click.Context, /, *, proxy: str | None, output: str) -> None
 
 
 @tsh.command()
-@_PROXY
-@_USER
+@PROXY
+@USER
 @click.option("--kill", is_flag=True, help="End the agent that SSH_AGENT_PID names.")
-@_FORMAT
+@FORMAT
 @click.pass_context
 def agent(context: click.Context, /, *, proxy: str | None, user: str | None, kill: bool, output: str) -> None:
     """Start an ssh-agent that holds your key, and print its environment: eval "$(tsh agent)".
@@ -158,7 +155,7 @@ def agent(context: click.Context, /, *, proxy: str | None, user: str | None, kil
     The key leaves it when the certificate ends; the agent itself ends with eval "$(tsh agent --kill)".
     """
     from runtime.cli import tsh_agent, tsh_status
-    from runtime.cli.tsh_login import choose_profile
+    from runtime.cli.profile import choose_profile
     from runtime.core.errors import NotFound
 
     if kill:
@@ -166,7 +163,7 @@ def agent(context: click.Context, /, *, proxy: str | None, user: str | None, kil
         console.out(_json({"killed": pid}) if output == "json" else lines)
         return
     home = _home()
-    profile = choose_profile(home, proxy or _before(context, "proxy"), user or _before(context, "user"))
+    profile = choose_profile(home, proxy or before(context, "proxy"), user or before(context, "user"))
     keys = home.keys(profile.proxy, profile.user)
     if error := tsh_status.status_of(home, profile, current=True, keys=keys).error(_now()):
         raise error

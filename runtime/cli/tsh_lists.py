@@ -9,8 +9,7 @@ from datetime import datetime
 from urllib.parse import urlencode
 
 from runtime.api.signed import signed_headers
-from runtime.cli.profile import Home, Keys, Profile
-from runtime.cli.tsh_login import choose_profile
+from runtime.cli.profile import Home, Keys, Profile, choose_profile
 from runtime.cli.tsh_status import status_of
 from runtime.cli.webclient import Reply, TlsTrust, WebClient
 from runtime.core.errors import AccessDenied, InvalidInput
@@ -84,7 +83,7 @@ def nodes(
     query += [("search", text) for text in search]
     if cluster is not None:
         query.append(("cluster", cluster))
-    reply = _ask(session, "/webapi/nodes", query, insecure=insecure, now=now)
+    reply = ask(session, "/webapi/nodes", query, insecure=insecure, now=now)
     found = [
         NodeEntry(
             id=each.text("id"),
@@ -101,7 +100,7 @@ def nodes(
 
 def clusters(session: Session, *, insecure: bool = False, now: datetime) -> list[ClusterEntry]:
     """Return the clusters that the proxy leads to, by name. Raises as `nodes` does."""
-    reply = _ask(session, "/webapi/clusters", [], insecure=insecure, now=now)
+    reply = ask(session, "/webapi/clusters", [], insecure=insecure, now=now)
     found = [
         ClusterEntry(
             name=each.text("name"),
@@ -136,7 +135,8 @@ def parse_labels(text: str) -> dict[str, str]:
     return labels
 
 
-def _ask(session: Session, path: str, query: Sequence[tuple[str, str]], *, insecure: bool, now: datetime) -> Reply:
+def ask(session: Session, path: str, query: Sequence[tuple[str, str]], *, insecure: bool, now: datetime) -> Reply:
+    """Return what the proxy answers to a path, asked for as who is logged in. Raises what `WebClient.ping` raises."""
     profile = session.profile
     target = f"{path}?{urlencode(query)}" if query else path
     headers = signed_headers(

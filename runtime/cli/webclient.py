@@ -6,6 +6,7 @@ takes. What the proxy sends is checked field by field; it is shown and stored on
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import socket
@@ -263,6 +264,14 @@ class Reply:
         if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
             raise self._malformed(name)
         return cast("dict[str, str]", value)
+
+    def bytes(self, name: str) -> bytes:
+        """Return bytes that are there as base64."""
+        value = self.fields.get(name)
+        try:
+            return base64.b64decode(value if isinstance(value, str) else "?", validate=True)
+        except ValueError:
+            raise self._malformed(name) from None
 
     def flag(self, name: str) -> bool:
         """Return true or false."""

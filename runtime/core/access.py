@@ -162,6 +162,31 @@ def sight(user: User, declared: Mapping[str, Role]) -> Callable[[Mapping[str, st
     return sees
 
 
+def may(user: User, declared: Mapping[str, Role], resource: RuleResource, verb: Verb) -> bool:
+    """Tell whether a rule of the user's roles allows that, and none denies it. A missing role allows nothing."""
+    try:
+        roles = roles_of(user, declared)
+    except AccessDenied:
+        return False
+    allowed, denied = ([rule for role in roles for rule in side(role).rules] for side in (_allow, _deny))
+    return any(_rules(rule, resource, verb) for rule in allowed) and not any(
+        _rules(rule, resource, verb) for rule in denied
+    )
+
+
+def _allow(role: Role) -> Conditions:
+    return role.spec.allow
+
+
+def _deny(role: Role) -> Conditions:
+    return role.spec.deny
+
+
+def _rules(rule: Rule, resource: RuleResource, verb: Verb) -> bool:
+    """Tell whether a rule speaks of that."""
+    return not {resource, RuleResource.ANY}.isdisjoint(rule.resources) and not {verb, Verb.ANY}.isdisjoint(rule.verbs)
+
+
 def _check_denial(role: Role, labels: Mapping[str, str], login: str) -> None:
     if login in role.spec.deny.logins:
         raise AccessDenied(f"the role {role.name} denies the login {login!a}")

@@ -15,6 +15,7 @@ from runtime.proxy.headers import check_origin, security_headers
 from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.lists import ClusterLists
 from runtime.proxy.pages import STYLE, STYLE_PATH, STYLE_TAG, Pages
+from runtime.proxy.recordings import RecordingRoutes
 from runtime.proxy.signup import SignupPages
 from runtime.proxy.webapi import WebApi
 
@@ -29,6 +30,7 @@ def make_app(
     *,
     auth: AuthClient,
     lists: ClusterLists,
+    recordings: RecordingRoutes,
     address: str,
     ssh_port: int,
     limits: WebLimits,
@@ -52,6 +54,8 @@ def make_app(
     app.router.add_post("/webapi/login", api.log_in)
     app.router.add_get("/webapi/nodes", lists.nodes, allow_head=False)
     app.router.add_get("/webapi/clusters", lists.clusters, allow_head=False)
+    app.router.add_get("/webapi/recordings", recordings.all, allow_head=False)
+    app.router.add_get("/webapi/recordings/{sid}/{part}", recordings.read, allow_head=False)
     app.router.add_get(STYLE_PATH, _style)
     # Everything below: a link with something at its end is answered in words that help.
     app.router.add_get("/web/newuser/{token:.*}", signup.show)

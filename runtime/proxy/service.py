@@ -21,6 +21,7 @@ from runtime.proxy.cluster import ClusterView
 from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.listener import Listener
 from runtime.proxy.lists import ClusterLists
+from runtime.proxy.recordings import RecordingRoutes
 from runtime.proxy.self_signed import ensure_self_signed
 from runtime.proxy.signed import MAX_HEADER_BYTES, SignedRequests
 from runtime.proxy.tls import server_context, warn_of_dates
@@ -33,6 +34,8 @@ RELOAD_SECONDS = 3600.0
 """How often the certificate is looked at unasked: one that was replaced, or ends soon, is noticed within the hour."""
 LINGERING_SECONDS = 2.0
 """How long the rest of a body that nobody reads is waited for, so that the client reads the answer."""
+MAX_HEADERS = 64
+"""Of a request; a browser sends about twenty, a proxy before us adds a few."""
 HEADER_ROOM = 1024
 """How much longer a header may be that is refused with a reason, and not as no HTTP."""
 FAREWELL_SECONDS = 1.0
@@ -79,9 +82,11 @@ class ProxyService:
         self._context = await asyncio.to_thread(self._load)
         self._listener = Listener(lambda: self._context, options.limits)
         host, port = await self._listener.bind(options.web_address.host, options.web_address.port)
+        signed = SignedRequests(self._view, self._clock)
         app = make_app(
             auth=self._auth,
-            lists=ClusterLists(self._view, SignedRequests(self._view, self._clock)),
+            lists=ClusterLists(self._view, signed),
+            recordings=RecordingRoutes(self._auth, signed),
             address=str(Address(options.names[0], port)),
             ssh_port=options.ssh_port,
             limits=options.limits,
@@ -141,6 +146,7 @@ class ProxyService:
             logger=HTTP_LOG,
             keepalive_timeout=limits.read_seconds,
             lingering_time=LINGERING_SECONDS,
+            max_headers=MAX_HEADERS,
             max_field_size=MAX_HEADER_BYTES + HEADER_ROOM,
             auto_decompress=False,
             shutdown_timeout=FAREWELL_SECONDS,

@@ -16,16 +16,18 @@ import pytest
 from runtime.audit.recording import verify
 from tests.servers import people
 from tests.servers.processes import Process
-from tests.servers.teleport import Teleport
+from tests.servers.teleport import Teleport, run
 
 LOGIN = getpass.getuser()
 SECONDS = 20.0
+PLAYERS = {"owen": "owner", "ann": "auditor", "eve": "plain"}
+"""Users and their roles."""
 
 
 @pytest.fixture(scope="module")
 def teleport(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Teleport]:
     """Run auth and a node."""
-    with Teleport(tmp_path_factory.mktemp("recordings"), ["auth", "node"]) as running:
+    with Teleport(tmp_path_factory.mktemp("recordings"), ["auth", "proxy", "node"]) as running:
         running.start()
         people.declare(running, people.user("joe", [LOGIN]))
         yield running
@@ -147,6 +149,42 @@ def test_a_killed_node_brings_the_rest_when_it_is_back(tmp_path: Path) -> None:
             assert auth.tctl("recordings", "export", sid, "--format=bytes").stdout == (tmp_path / "out").read_text()
             last = auth.tctl("recordings", "export", sid, "--format=log").stdout.splitlines()[-1]
             assert json.loads(last)["lost"] is True
+
+
+def test_who_may_play_what(teleport: Teleport, tmp_path: Path) -> None:
+    """Everybody their own; those of others only with a role whose rules say so; nobody without a login."""
+    people.declare(
+        teleport,
+        people.role("plain", allow={"logins": ["x"]}),
+        people.role(
+            "auditor", allow={"logins": ["x"], "rules": [{"resources": ["session"], "verbs": ["list", "read"]}]}
+        ),
+        people.role("owner", allow={"logins": [LOGIN], "nodeLabels": {"*": ["*"]}}),
+        *({"kind": "User", "metadata": {"name": name}, "spec": {"roles": [role]}} for name, role in PLAYERS.items()),
+    )
+    command = "echo mine"
+    owner = people.certify(teleport, "owen", [LOGIN])
+    options = owner.ssh_options(tmp_path / "key")
+    words = ["ssh", *options, "-p", str(teleport.node_port), f"{LOGIN}@localhost", command]
+    deadline = time.monotonic() + SECONDS
+    while (
+        subprocess.run(words, capture_output=True, timeout=60, check=False).returncode and time.monotonic() < deadline
+    ):
+        time.sleep(0.1)  # until the node has heard of owen
+    sid = until_listed(teleport, command, over=True)
+    shown = {}
+    for name in PLAYERS:
+        home = tmp_path / name
+        people.certify(teleport, name, ["x"]).log_in(home, teleport)
+        shown[name] = run("tsh", "play", sid, env={"TELEPORT_HOME": str(home)})
+        listing = run("tsh", "recordings", "ls", env={"TELEPORT_HOME": str(home)}).stdout
+        assert (sid in listing) == (name != "eve")
+    assert shown["owen"].stdout == shown["ann"].stdout == "mine\n"
+    assert shown["eve"].returncode == 1
+    assert "may not read the recording" in shown["eve"].stderr
+    assert shown["eve"].stdout == ""
+    nobody = run("tsh", "play", sid, env={"TELEPORT_HOME": str(tmp_path / "nobody")})
+    assert nobody.returncode == 1
 
 
 @pytest.mark.parametrize(

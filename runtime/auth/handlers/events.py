@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 
 from runtime.api import messages as m
@@ -10,7 +11,10 @@ from runtime.audit.search import Filter
 from runtime.auth.dispatch import Dispatcher, EmitPiece
 from runtime.auth.events import pages
 from runtime.auth.handlers.parts import Parts
-from runtime.core.callers import Caller
+from runtime.core.access import may
+from runtime.core.callers import Caller, CallerKind
+from runtime.core.errors import AccessDenied, NotFound
+from runtime.core.resources import RuleResource, User, Verb
 
 
 class EventHandlers:
@@ -53,9 +57,29 @@ class EventHandlers:
         return m.Nothing()
 
     async def recordings(self, caller: Caller, params: m.RecordingQuery) -> m.RecordingList:
-        """List recordings."""
-        return m.RecordingList(recordings=tuple(await self._parts.recordings.all(params.user)))
+        """List recordings; to a proxy those that the user may read for whom it asks. Raises AccessDenied."""
+        found = await self._parts.recordings.all(params.user)
+        if caller.kind is CallerKind.PROXY:
+            reads = await self._reader(params.reader)
+            found = [entry for entry in found if reads(entry)]
+        return m.RecordingList(recordings=tuple(found))
 
     async def read(self, caller: Caller, params: m.RecordingRead) -> m.RecordingData:
-        """Return bytes of a recording. Raises NotFound, Unavailable."""
+        """Return bytes of a recording. Raises AccessDenied, NotFound, Unavailable."""
+        if caller.kind is CallerKind.PROXY:
+            reads = await self._reader(params.reader)
+            if not reads(await self._parts.recordings.entry(params.sid)):
+                raise AccessDenied(
+                    f"user {params.reader} may not read the recording of session {params.sid}",
+                    hint="It is another user's; a role can allow it: rules on the resource session, verb read.",
+                )
         return m.RecordingData(data=await self._parts.recordings.read(params))
+
+    async def _reader(self, name: str) -> Callable[[m.RecordingEntry], bool]:
+        """Return what tells which recordings a user may read: the user's own, and all where a role says so."""
+        try:
+            user = await self._parts.declared.get(User, name)
+        except NotFound:
+            raise AccessDenied(f"there is no user {name[:80]!a}") from None
+        all_of_them = may(user, await self._parts.declared.roles(), RuleResource.SESSION, Verb.READ)
+        return lambda entry: all_of_them or entry.session.user == user.name

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from runtime.core.access import access_to_node, may_see
+from runtime.core.access import access_to_node, may, may_see
 from runtime.core.errors import AccessDenied
-from runtime.core.resources import Role
+from runtime.core.resources import Role, RuleResource, Verb
 from tests.unit.core.test_access import role, user
 
 PROD = {"env": "prod", "team": "db"}
@@ -95,3 +95,28 @@ def test_the_strictest_option_of_all_roles_counts() -> None:
     own = access_to_node(user("{logins: [joe]}"), {}, {}, "joe")
     assert (own.forward_agent, own.port_forwarding, own.file_copy, own.idle_timeout) == (True, True, True, None)
     assert own.roles == ("user:joe",)
+
+
+RULES = role(
+    "rules", "{allow: {rules: [{resources: [session], verbs: [list, read]}, {resources: [event], verbs: ['*']}]}}"
+)
+EVERYTHING = role("everything", "{allow: {rules: [{resources: ['*'], verbs: ['*']}]}}")
+NO_READING = role("noreading", "{deny: {rules: [{resources: [session], verbs: [read]}]}}")
+
+
+@pytest.mark.parametrize(
+    ("roles", "declared", "resource", "verb", "allowed"),
+    [
+        ("[rules]", RULES, RuleResource.SESSION, Verb.READ, True),
+        ("[rules]", RULES, RuleResource.SESSION, Verb.JOIN, False),
+        ("[rules]", RULES, RuleResource.EVENT, Verb.JOIN, True),
+        ("[rules]", RULES, RuleResource.NODE, Verb.READ, False),
+        ("[everything]", EVERYTHING, RuleResource.NODE, Verb.DELETE, True),
+        ("[everything, noreading]", EVERYTHING | NO_READING, RuleResource.SESSION, Verb.READ, False),
+        ("[everything, noreading]", EVERYTHING | NO_READING, RuleResource.SESSION, Verb.JOIN, True),
+        ("[everything, gone]", EVERYTHING, RuleResource.SESSION, Verb.READ, False),
+    ],
+)
+def test_rules(roles: str, declared: dict[str, Role], resource: RuleResource, verb: Verb, *, allowed: bool) -> None:
+    """A rule allows verbs on resources, `*` being any; one that denies wins; a missing role allows nothing."""
+    assert may(user(f"{{roles: {roles}}}"), declared, resource, verb) is allowed

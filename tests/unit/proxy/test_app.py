@@ -12,6 +12,7 @@ from runtime.api.session import Stream
 from runtime.proxy.app import make_app
 from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.lists import ClusterLists
+from runtime.proxy.recordings import RecordingRoutes
 from runtime.proxy.signed import SignedRequests
 from tests.unit.proxy.world import World
 
@@ -25,9 +26,11 @@ async def test_what_nobody_expected_is_told_without_its_text(caplog: pytest.LogC
     """The answer is 500 in the form of its place; the log says what broke and where, not with which words."""
     caplog.set_level(logging.DEBUG)
     world = World()
+    auth, signed = AuthClient(breaks, lambda: ["auth:3025"]), SignedRequests(world.view, world.clock)
     app = make_app(
-        auth=AuthClient(breaks, lambda: ["auth:3025"]),
-        lists=ClusterLists(world.view, SignedRequests(world.view, world.clock)),
+        auth=auth,
+        lists=ClusterLists(world.view, signed),
+        recordings=RecordingRoutes(auth, signed),
         address="proxy.example:3080",
         ssh_port=3023,
         limits=WebLimits(),

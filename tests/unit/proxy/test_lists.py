@@ -17,6 +17,7 @@ from runtime.core.errors import InvalidInput, Unavailable
 from runtime.proxy.app import make_app
 from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.lists import BATCH, MAX_FILTER_CHARACTERS, MAX_FILTERS, ClusterLists, Filter, read_filter
+from runtime.proxy.recordings import RecordingRoutes
 from runtime.proxy.signed import SignedRequests
 from tests.unit.proxy.world import Login, World
 
@@ -44,9 +45,11 @@ async def client(world: World) -> AsyncIterator[Client]:
     async def nowhere(server: str) -> Stream:
         raise Unavailable(f"nobody is at {server}")
 
+    auth, signed = AuthClient(nowhere, lambda: ["auth:3025"]), SignedRequests(world.view, world.clock)
     app = make_app(
-        auth=AuthClient(nowhere, lambda: ["auth:3025"]),
-        lists=ClusterLists(world.view, SignedRequests(world.view, world.clock)),
+        auth=auth,
+        lists=ClusterLists(world.view, signed),
+        recordings=RecordingRoutes(auth, signed),
         address="proxy.example:3080",
         ssh_port=3023,
         limits=WebLimits(),

@@ -92,6 +92,23 @@ def test_several_are_listed() -> None:
     assert error.value.hint == ("Name the one that you mean by its id, as in: ssh 00000000-0000-0000-0000-000000000006")
 
 
+def test_what_a_node_says_of_itself_is_one_line() -> None:
+    """No name, label or address of a node makes lines of its own, or is obeyed by a terminal."""
+    bad = [node(number, "db\x1b[31m1", "h\n:22", env=f"a\nteleport: all is well{number}") for number in (1, 2)]
+    with pytest.raises(InvalidInput) as error:
+        route(Wish("db\x1b[31m1", 22), bad, "main")
+    lines = str(error.value).split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert r"env=a\nteleport: all is well1" in lines[1]
+    with pytest.raises(NotFound) as unknown:
+        route(Wish("db1", 22), bad, "main")
+    assert str(unknown.value).isprintable()
+    with pytest.raises(InvalidInput) as address:
+        route(Wish("db\x1b[31m1", 22), bad[:1], "main")
+    assert str(address.value).isprintable()
+
+
 def test_the_list_of_several_is_short() -> None:
     """A label that hundreds have lists ten of them, and counts the rest."""
     many = [node(number, f"n{number}", f"10.1.0.{number}:3022", env="prod") for number in range(1, 201)]
