@@ -16,6 +16,7 @@ however many run at once.
 from __future__ import annotations
 
 import fcntl
+import getpass
 import json
 import os
 import re
@@ -24,7 +25,8 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -309,6 +311,35 @@ class Home:
                 time.sleep(0.02)
             else:
                 return
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asks for; what it leaves open, the current profile and the machine know."""
+
+    proxy: str | None = None
+    user: str | None = None
+    ttl: timedelta | None = None
+    pin: str | None = None
+    insecure: bool = False
+
+
+def choose_profile(home: Home, proxy: str | None, user: str | None) -> Profile:
+    """Return the profile that a command is about, new if need be. Raises InvalidInput when no proxy is known."""
+    known = home.profile(Address.parse(proxy)) if proxy else home.current()
+    if known is None and proxy is None:
+        raise InvalidInput("which proxy?", hint="Name it once, as in tsh --proxy=proxy.example.com login; it is kept.")
+    if known is None:
+        return Profile(Address.parse(proxy or ""), check_user(user or own_name()))
+    return known if user is None else replace(known, user=check_user(user))
+
+
+def own_name() -> str:
+    """Return the name of this process's user. Raises InvalidInput where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise InvalidInput("who are you?", hint="Say it with --user=NAME.") from error
 
 
 def known_hosts_line(cluster: str, key: str) -> str:

@@ -23,6 +23,7 @@ from runtime.service.identity import DataDir
 from runtime.service.lifecycle import Part, live
 from runtime.service.member import Member
 from runtime.service.metrics import Metrics
+from runtime.service.open_files import allow_connections
 from runtime.service.settings import LogOutput, Settings
 from runtime.service.values import Role
 
@@ -45,6 +46,7 @@ def start(settings: Settings, *, reread: Callable[[], Settings]) -> None:
         logger.warning("%s: %s", show_path(path), message)
     data_dir = DataDir(Path(settings.teleport.data_dir))
     data_dir.open()
+    allow_connections(settings.teleport.connection_limits.max_connections)
     clock, metrics = SystemClock(), Metrics()
     parts = assemble(settings, data_dir=data_dir, clock=clock, metrics=metrics)
     diagnostics: Diagnostics | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.cli import tsh_login, tsh_openssh, tsh_ssh, tsh_status
-from runtime.cli.profile import Home
+from runtime.cli import tsh_openssh, tsh_ssh, tsh_status
+from runtime.cli.profile import Home, choose_profile
 from runtime.core.errors import AccessDenied, TeleportError
 
 _FILE = "ssh_config"
@@ -18,14 +18,14 @@ def block(home: Home, proxy: str | None, user: str | None, cluster: str | None) 
     Whoever has been logged in can be told, also when the certificate has expired. Raises AccessDenied when nobody was,
     NotFound for an unknown cluster.
     """
-    profile = tsh_login.choose_profile(home, proxy, user)
+    profile = choose_profile(home, proxy, user)
     status = tsh_status.status_of(home, profile, current=True)
     if status.login is None:
         raise AccessDenied(
             f"not logged in at proxy {profile.proxy}",
             hint=f"Log in: tsh --proxy={profile.proxy} --user={profile.user} login",
         )
-    login = tsh_openssh.choose_login(None, status.login.logins, tsh_ssh.own_name())
+    login = tsh_ssh.default_login(status.login)
     known = sorted({each.cluster for each in profile.authorities} - {profile.cluster})
     wanted = [cluster] if cluster else [profile.cluster, *known]
     return "\n".join(tsh_openssh.write(home, profile, name, login).block() for name in wanted)

@@ -6,15 +6,13 @@ is checked before it is stored; and until the last check nothing is written.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from runtime.cli import console, tsh_openssh
-from runtime.cli.profile import Home, Keys, Profile, check_user
-from runtime.cli.tsh_address import Address, parse_fingerprint
+from runtime.cli.profile import Home, Keys, Profile, Wish, choose_profile, own_name
+from runtime.cli.tsh_address import parse_fingerprint
 from runtime.cli.tsh_certificate import accept, host_authorities
 from runtime.cli.tsh_messages import LoginReply, LoginRequest, Ping
 from runtime.cli.tsh_terminal import Asker
@@ -26,27 +24,6 @@ from runtime.pki.keys import generate_key
 
 ACCEPTED_SKEW = timedelta(seconds=60)
 """What certificates are back-dated by: by a clock that is further behind the cluster's they are not valid yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the command line asks for; what it leaves open, the current profile and the machine know."""
-
-    proxy: str | None = None
-    user: str | None = None
-    ttl: timedelta | None = None
-    pin: str | None = None
-    insecure: bool = False
-
-
-def choose_profile(home: Home, proxy: str | None, user: str | None) -> Profile:
-    """Return the profile that a command is about, new if need be. Raises InvalidInput when no proxy is known."""
-    known = home.profile(Address.parse(proxy)) if proxy else home.current()
-    if known is None and proxy is None:
-        raise InvalidInput("which proxy?", hint="Name it once, as in tsh --proxy=proxy.example.com login; it is kept.")
-    if known is None:
-        return Profile(Address.parse(proxy or ""), check_user(user or _own_name()))
-    return known if user is None else replace(known, user=check_user(user))
 
 
 def log_in(wish: Wish, *, home: Home, asker: Asker, now: Callable[[], datetime]) -> tuple[Profile, Keys]:
@@ -150,11 +127,4 @@ def _refresh_openssh(home: Home, profile: Profile, logins: tuple[str, ...]) -> N
     for cluster in {each.cluster for each in profile.authorities}:
         # A folder that OpenSSH's files cannot name is told when it matters, by tsh ssh and tsh config.
         with suppress(InvalidInput):
-            tsh_openssh.write(home, profile, cluster, tsh_openssh.choose_login(None, logins, _own_name()))
-
-
-def _own_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise InvalidInput("who are you?", hint="Say it with --user=NAME.") from error
+            tsh_openssh.write(home, profile, cluster, tsh_openssh.choose_login(None, logins, own_name()))

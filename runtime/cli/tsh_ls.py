@@ -58,12 +58,13 @@ def ls(
         wanted = tsh_lists.parse_labels(",".join(labels))
     except InvalidInput as error:
         raise click.BadParameter(f"{error}. {error.hint}", param_hint="'[LABELS]...'") from error
+    session = _session(context, proxy, user)
     found = tsh_lists.nodes(
-        _session(context, proxy, user),
+        session,
         labels=wanted,
         search=[text for each in searches for text in map(str.strip, each.split(",")) if text],
         cluster=cluster or before(context, "cluster"),
-        insecure=insecure or before(context, "insecure"),
+        insecure=_insecure(context, session, insecure),
         now=_now(),
     )
     console.out(_json([_as_json(node) for node in found]) if output == "json" else node_table(found, verbose=verbose))
@@ -83,7 +84,7 @@ def clusters(context: click.Context, /, *, proxy: str | None, user: str | None, 
     from runtime.cli.tables import table
 
     session = _session(context, proxy, user)
-    found = tsh_lists.clusters(session, insecure=insecure or before(context, "insecure"), now=_now())
+    found = tsh_lists.clusters(session, insecure=_insecure(context, session, insecure), now=_now())
     if output == "json":
         console.out(_json([asdict(each) for each in found]))
     else:
@@ -98,6 +99,14 @@ def _session(context: click.Context, proxy: str | None, user: str | None) -> Ses
 
     home = Home.find(os.environ)
     return Session.open(home, proxy or before(context, "proxy"), user or before(context, "user"), _now())
+
+
+def _insecure(context: click.Context, session: Session, given: bool) -> bool:
+    """Return whether --insecure was given, before the command or after it; then say what that means."""
+    if not (given or before(context, "insecure")):
+        return False
+    console.say(f"warning: --insecure: whoever answers at {session.profile.proxy} is believed this time")
+    return True
 
 
 def _now() -> datetime:

@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import NoReturn
 
 from runtime.cli import console, tsh_openssh, tsh_ssh
-from runtime.cli.profile import Home, Keys, Profile
-from runtime.cli.tsh_login import Wish
+from runtime.cli.profile import Home, Keys, Profile, Wish
 from runtime.cli.tsh_ssh import Destination, Entry, Place
 from runtime.core.errors import InvalidInput, NotFound
 

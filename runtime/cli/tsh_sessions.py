@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime, timedelta
 
-    from runtime.cli.profile import Home
-    from runtime.cli.tsh_login import Wish
+    from runtime.cli.profile import Home, Wish
 
 FAILED = 255
 """`runtime.cli.tsh_ssh.FAILED`, without its imports."""
@@ -254,7 +253,7 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
 
 
 def _wish(context: click.Context, given: dict[str, Any]) -> Wish:
-    from runtime.cli.tsh_login import Wish
+    from runtime.cli.profile import Wish
 
     ttl: timedelta | None = given["ttl"] or before(context, "ttl")
     return Wish(

@@ -6,7 +6,6 @@ for, the form of a name. Then ssh takes this process's place: terminal, signals 
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import sys
@@ -15,10 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
 
-from runtime.cli import console, tsh_login, tsh_openssh, tsh_status
-from runtime.cli.profile import Home, Keys, Profile
+from runtime.cli import console, tsh_openssh, tsh_status
+from runtime.cli.profile import Home, Keys, Profile, Wish, choose_profile, own_name
 from runtime.cli.tsh_certificate import Login, read_login
-from runtime.cli.tsh_terminal import Terminal
 from runtime.core.errors import InvalidInput, NotFound, TeleportError
 from runtime.pki.certificate import read_certificate
 
@@ -57,18 +55,21 @@ class Destination:
         return "=" in self.host
 
 
-def enter(home: Home, wish: tsh_login.Wish, *, at_terminal: bool, now: Callable[[], datetime]) -> Entry:
+def enter(home: Home, wish: Wish, *, at_terminal: bool, now: Callable[[], datetime]) -> Entry:
     """Return the login to work with. At a terminal, who is not logged in is asked to log in right there.
 
     Raises AccessDenied without a valid login, InvalidInput when no proxy is known, and what `tsh_login.log_in` raises.
     """
-    profile = tsh_login.choose_profile(home, wish.proxy, wish.user)
+    profile = choose_profile(home, wish.proxy, wish.user)
     keys = home.keys(profile.proxy, profile.user)
     status = tsh_status.status_of(home, profile, current=True, keys=keys)
     error = status.error(now())
     if error is not None:
         if not at_terminal:
             raise error
+        from runtime.cli import tsh_login  # here: its imports are for those who log in
+        from runtime.cli.tsh_terminal import Terminal
+
         console.say(f"{error}. Log in at proxy {profile.proxy} as {profile.user}:")
         profile, keys = tsh_login.log_in(wish, home=home, asker=Terminal(), now=now)
     if keys is None:  # which is an error above; said again for the type checker
@@ -84,12 +85,17 @@ def is_at_terminal() -> bool:
 def login_for(entry: Entry, *asked: str | None) -> str:
     """Return whom to log in as: the first that is asked for, else a good default. Raises InvalidInput."""
     first = next((each for each in asked if each is not None), None)
-    return tsh_openssh.choose_login(first, entry.login.logins, own_name())
+    return tsh_openssh.choose_login(first, entry.login.logins, _own_name())
+
+
+def default_login(login: Login) -> str:
+    """Return whom to log in as where nobody is named."""
+    return tsh_openssh.choose_login(None, login.logins, _own_name())
 
 
 def configure(home: Home, entry: Entry, cluster: str | None) -> tsh_openssh.Configuration:
     """Bring OpenSSH's files up to date. Raises NotFound for an unknown cluster."""
-    return tsh_openssh.write(home, entry.profile, cluster, login_for(entry))
+    return tsh_openssh.write(home, entry.profile, cluster, default_login(entry.login))
 
 
 def ssh_command(
@@ -155,9 +161,8 @@ def hand_over(command: Sequence[str]) -> NoReturn:
         raise TeleportError(f"{command[0]} cannot be run: {error}") from error
 
 
-def own_name() -> str:
-    """Return the name of this process's user, "" if it has none."""
+def _own_name() -> str:
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
+        return own_name()
+    except InvalidInput:
         return ""

@@ -125,6 +125,7 @@ class Spawner:
         self._command = command
         self._start_seconds = start_seconds
         self._link: Link | None = None
+        self._stopped = False
         self._opening = asyncio.Lock()
 
     @classmethod
@@ -138,7 +139,8 @@ class Spawner:
         return spawner
 
     async def stop(self) -> None:
-        """End it. Sessions that run go on until their descriptors are closed."""
+        """End it, for good. Sessions that run go on until their descriptors are closed; new ones are Unavailable."""
+        self._stopped = True
         async with self._opening:
             if self._link is not None:
                 await self._link.stop()
@@ -189,6 +191,8 @@ class Spawner:
 
     async def _current(self) -> Link:
         async with self._opening:
+            if self._stopped:
+                raise Unavailable("this node is stopping", hint="try again when it is back")
             if self._link is None or self._link.lost:
                 if self._link is not None:
                     logger.error("the spawner has ended; starting another")

@@ -29,9 +29,9 @@ __all__ = [
 
 SUBSYSTEM = "sftp"
 _COPYING_PROGRAM = re.compile(
-    r"[\s'\"\\]*(?:exec\s+|command\s+|sudo\s+)*(?:[^\s;|&]*/)?(scp|sftp-server|rsync)(?:[\s'\"]|$)"
+    r"[\s'\"\\]*+(?:exec\s++|command\s++|sudo\s++)*+(?:[^\s;|&]*/)?(scp|sftp-server|rsync)(?:[\s'\"]|$)"
 )
-"""A command that starts a program for copying files, of the node's own."""
+"""A command that starts a program of the node's own for copying files. Possessive, so that it takes linear time."""
 
 
 class Copy(NamedTuple):

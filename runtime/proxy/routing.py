@@ -16,6 +16,7 @@ from uuid import UUID
 from runtime.api.messages import Presence, PresenceEntry
 from runtime.core.defaults import NODE_SSH_PORT
 from runtime.core.errors import InvalidInput, NotFound
+from runtime.service.logs import one_line
 from runtime.service.values import Address, parse_peer, shown
 
 MAX_WISH = 1024
@@ -134,7 +135,8 @@ def _address(node: Presence) -> Address:
         return parse_peer(node.addr, default_port=NODE_SSH_PORT)
     except InvalidInput as error:
         raise InvalidInput(
-            f"node {node.name} tells an address that is none: {error}", hint="Set --advertise-ip on that node."
+            f"node {one_line(node.name)} tells an address that is none: {error}",
+            hint="Set --advertise-ip on that node.",
         ) from error
 
 
@@ -156,13 +158,14 @@ def _ambiguous(wish: Wish, found: Sequence[Presence]) -> InvalidInput:
 
 def _line(node: Presence) -> str:
     labels = ",".join(f"{key}={value}" for key, value in sorted(node.labels.items()))
-    return "  ".join(filter(None, (node.name, str(node.id), node.addr, labels[:MAX_LABELS])))
+    # One line, whatever a node says of itself.
+    return one_line("  ".join(filter(None, (node.name, str(node.id), node.addr, labels[:MAX_LABELS]))))
 
 
 def _unknown(wish: Wish, nodes: Iterable[Presence]) -> NotFound:
     names = {node.name.lower(): node.name for node in nodes}
     near = difflib.get_close_matches(wish.host.lower(), list(names), n=3, cutoff=0.6)
-    suggestion = f"; did you mean {' or '.join(names[name] for name in near)}?" if near else ""
+    suggestion = f"; did you mean {' or '.join(one_line(names[name]) for name in near)}?" if near else ""
     return NotFound(
         f"there is no node {shown(wish.host)} that you may reach{suggestion}", hint="`tsh ls` lists the nodes."
     )

@@ -46,7 +46,7 @@ FAREWELL_SECONDS = 2.0
 """How long a client may take to read the end of its connection when the service stops."""
 
 _OK, _REFUSED, _BROKEN = 0, 1, 255
-"""Exit statuses. ssh ends with 255 for what went wrong on the way, without a word from here; who gets 1 was told why."""
+"""Exit statuses. 255 is ssh's own for what went wrong on the way; who gets 1 was told why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class SSHPort:
 
     async def _connect(self, proved: Proved[UserIdentity], text: str, channel: GatewayChannel) -> int:
         found, entry = await self._route(proved.identity, text)
-        label = f"node {found.node.name} ({found.address})"
+        label = one_line(f"node {found.node.name} ({found.address})")
         try:
             sock = await self._dialler.dial(found.address)
         except (AccessDenied, Unavailable) as error:

@@ -96,9 +96,17 @@ async def connect(
     """
     limits = limits or Limits()
     settings = client_options(limits, login=login, name=name, key=key, certificate=certificate, agent_path=agent_path)
-    options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
-        **settings, host=address, port=port, tunnel=tunnel, proxy_command=None, client_factory=_Owner
-    )
+    where = f"{name} ({address} port {port})"
+    try:
+        options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
+            **settings, host=address, port=port, tunnel=tunnel, proxy_command=None, client_factory=_Owner
+        )
+    except ValueError as error:
+        # 2.24.1 asks who runs this process, also where nobody wants to know.
+        raise Unavailable(
+            f"{where} cannot be reached: {error}",
+            hint="Either too many files are open (ulimit -n), or this process's user has no name: set LOGNAME to any.",
+        ) from error
     loop = asyncio.get_running_loop()
     made: list[ClientConnection] = []
 
@@ -109,7 +117,6 @@ async def connect(
         made.append(connection)
         return connection
 
-    where = f"{name} ({address} port {port})"
     try:
         async with asyncio.timeout(connect_timeout):
             # What asyncssh.connect calls, with the class of connection as the one difference.

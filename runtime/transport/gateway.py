@@ -14,9 +14,6 @@ from runtime.transport.relay import Ended, Relay
 
 logger = logging.getLogger(__name__)
 
-WRITE_PIECE = 32 * 1024
-"""Bytes of a long answer that are handed to the channel at once."""
-
 
 class GatewayChannel:
     """What may be done with the channel while it is served. Who writes to one that is gone writes to nobody."""

@@ -209,9 +209,9 @@ class Packets(SSHConnection, asyncio.BufferedProtocol):
         """
         cipher = self._sealer() if pkttype > MSG_USERAUTH_LAST else None
         if cipher:
-            payload = b"".join((_TYPE[pkttype], *args))
-            frame = bytearray(len(payload) + _FRAME_BYTES)
-            self._send(memoryview(frame)[: self._seal(cipher, payload, memoryview(frame))])
+            size = 1 + sum(map(len, args))
+            frame = memoryview(bytearray(size + _FRAME_BYTES))
+            self._send(frame[: self._seal(cipher, frame, size, _TYPE[pkttype], *args)])
         elif pkttype != MSG_IGNORE:
             super().send_packet(pkttype, *args, handler=handler)
 
@@ -225,8 +225,8 @@ class Packets(SSHConnection, asyncio.BufferedProtocol):
             end = 0
             for start in range(0, now, largest):
                 piece = data[start : min(start + largest, now)]
-                payload = b"".join((_PAYLOAD.pack(MSG_CHANNEL_DATA, number, len(piece)), piece))
-                end += self._seal(cipher, payload, frames[end:])
+                fields = _PAYLOAD.pack(MSG_CHANNEL_DATA, number, len(piece))
+                end += self._seal(cipher, frames[end:], _PAYLOAD.size + len(piece), fields, piece)
             channel._send_window -= now
             self._send(frames[:end])
         if now < len(data):
@@ -249,17 +249,17 @@ class Packets(SSHConnection, asyncio.BufferedProtocol):
             return cipher
         return None
 
-    def _seal(self, cipher: PacketCipher, payload: bytes, frames: memoryview) -> int:
-        """Put the frame of one packet to the start of `frames`, and return its length."""
-        padding = -(1 + len(payload)) % self._send_blocksize
+    def _seal(self, cipher: PacketCipher, frames: memoryview, size: int, *payload: Buffer) -> int:
+        """Put the frame of one packet, whose payload has that size, to the start of `frames`; return its length."""
+        padding = -(1 + size) % self._send_blocksize
         if padding < _LEAST_PADDING:
             padding += self._send_blocksize
-        length = 1 + len(payload) + padding
+        length = 1 + size + padding
         seq = self._send_seq
         self._send_seq = (seq + 1) & 0xFFFFFFFF
         self._rekey_bytes_sent += length
         end = LENGTH_BYTES + length + TAG_BYTES
-        packet = b"".join((_HEAD.pack(length, padding), payload, os.urandom(padding)))
+        packet = b"".join((_HEAD.pack(length, padding), *payload, os.urandom(padding)))
         cipher.seal(seq, memoryview(packet), frames[:end])
         return end
 

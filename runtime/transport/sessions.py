@@ -156,7 +156,8 @@ class SessionChannel:
 class _Channel(SSHServerChannel[bytes]):
     """asyncssh's channel, where it decides by itself what is a service's to decide."""
 
-    _session: _Session  # ours is the only one that it is given
+    # Ours is the only session that it is given.
+    _session: _Session  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
         # 2.24.1 keeps whatever it is sent, without limit.

@@ -1,7 +1,8 @@
 """Sessions through the proxy beside `ssh -J` through an sshd to the same sshd behind it, in the same minutes.
 
-`python -m tests.bench sessions [bytes|logins|latency|idle|crowd|steady]`: all of them unless one is named. The three
-routes take turns, so that a busy machine is busy for all of them, and what is compared are the ratios of neighbours.
+`python -m tests.bench sessions [bytes|logins|latency|idle|crowd|steady|cluster]`: all of them unless one is named. The
+first six measure our SSH port and relay in a process of their own, against defaults of sshd; `cluster` is real
+`teleport start` processes, with a node of ours in place of the sshd behind. The routes take turns, so that a busy machine is busy for all of them, and what is compared are the ratios of neighbours.
 Clients and servers share the machine's cores. CPU is the server's alone: the proxy's, or the jump's with its children.
 
 BENCH_STEADY_SECONDS (10) is how long `steady` runs; five minutes are 300.
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.bench.sessions_setup import CIPHERS, ROUTES, Servers
+from tests.servers.tsh import tsh_cluster
 
 MEGABYTES, ROUNDS = 192, 5
 LOGINS = 20
@@ -262,6 +264,64 @@ async def _block(command: list[str]) -> list[tuple[int, float]]:
     return list(await asyncio.gather(*(one(number / RATE) for number in range(round(BLOCK * RATE)))))
 
 
+# --- a whole cluster -------------------------------------------------------------------------------------------------
+
+
+def _cluster(servers: Servers) -> None:
+    """Compare our node with sshd, and tsh with ssh, through a real proxy."""
+    with tsh_cluster(servers.folder / "cluster") as cluster:
+        joe = cluster.person(servers.folder / "home")
+        config = servers.folder / "tsh_config"
+        config.write_text(joe.run("config").stdout)
+        ours = ["ssh", "-F", str(config), "-o", "BatchMode=yes"]
+        port = str(cluster.second.node_port)
+        alone = [
+            *ours,
+            "-o",
+            "ProxyCommand=none",
+            "-o",
+            "HostName=127.0.0.1",
+            "-o",
+            "HostKeyAlias=db2.main",
+            "-p",
+            port,
+        ]
+        print(f"{f'{MEGABYTES} MiB and a login, MiB/s':<44}{'sshd':>10}{'our node':>10}{'ratio':>14}   wanted")
+        for name, cipher in CIPHERS.items():
+            for title, theirs, mine in (("direct", "direct", alone), ("proxy beside ssh -J", "jump", ours)):
+                for direction, transfer in (("down", _download), ("up", _upload)):
+                    pair = ([*servers.ssh(cipher, theirs)], [*mine, "-c", cipher, "db2.main"])
+                    speeds = [
+                        [MEGABYTES / _seconds(lambda ssh=ssh: transfer(ssh)) for ssh in pair] for _ in range(ROUNDS)
+                    ]
+                    _pair(f"{name} {title}, {direction}", speeds)
+        print(f"{'HOST true through the proxy, s':<44}{'ssh':>10}{'tsh ssh':>10}{'ratio':>14}   wanted")
+        plain, handed = [*ours, "db2.main", "true"], ("ssh", "db2", "true")
+        joe.run(*handed)
+        turns = [
+            [
+                _seconds(lambda: subprocess.run(plain, stdin=subprocess.DEVNULL, check=True, timeout=60)),
+                _seconds(lambda: joe.run(*handed).check_returncode()),
+            ]
+            for _ in range(LOGINS)
+        ]
+        _pair("true", turns, "<= 1.5", form=">10.2f")
+
+
+def _seconds(what: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    what()
+    return time.perf_counter() - start
+
+
+def _pair(title: str, turns: list[list[float]], wanted: str = "", *, form: str = ">10.0f") -> None:
+    """Print the medians of two, and of their ratios turn by turn."""
+    first, second = ([turn[which] for turn in turns] for which in (0, 1))
+    ratio = statistics.median(mine / theirs for theirs, mine in turns)
+    medians = f"{statistics.median(first):{form}}{statistics.median(second):{form}}"
+    print(f"{title:<44}{medians}{ratio:>14.2f}   {wanted}", flush=True)
+
+
 _NAMES = {"direct": "direct", "jump": "ssh -J, sshd", "proxy": "proxy"}
 _TABLES: dict[str, Callable[[Servers], None]] = {
     "bytes": _bytes,
@@ -270,4 +330,5 @@ _TABLES: dict[str, Callable[[Servers], None]] = {
     "idle": _idle,
     "crowd": _crowd,
     "steady": _steady,
+    "cluster": _cluster,
 }

@@ -97,7 +97,11 @@ def test_version(name: str) -> None:
     [
         ("teleport", {"configure", "help", "start", "status", "version"}),
         ("tctl", {"auth", "completion", "create", "get", "help", "nodes", "rm", "tokens", "users", "version"}),
-        ("tsh", {"agent", "completion", "help", "login", "logout", "status", "version"}),
+        (
+            "tsh",
+            {"agent", "clusters", "completion", "config", "help", "login", "logout", "ls", "play", "recordings", "scp"}
+            | {"sftp", "ssh", "status", "version"},
+        ),
     ],
 )
 @pytest.mark.parametrize("words", [("help",), ("--help",), ("-h",)])

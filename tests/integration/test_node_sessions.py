@@ -18,7 +18,7 @@ import pytest
 
 from tests.servers.people import certify, declare, user
 from tests.servers.sshclient import Client, events, wait_until
-from tests.servers.teleport import Teleport
+from tests.servers.teleport import SCRIPTS, Teleport
 
 ME = pwd.getpwuid(os.geteuid())
 HOLD_SECONDS = 300
@@ -203,6 +203,25 @@ def test_a_client_that_goes_away_closes_the_pipes(joe: Client) -> None:
     assert marker.read_text() == "0\n"
 
 
+def test_nothing_of_a_session_is_left_in_the_node(joe: Client) -> None:
+    """No descriptor stays open, however a session has ended."""
+    descriptors = Path(f"/proc/{joe.node.process.pid}/fd")
+    joe.run("true")
+    before = len(list(descriptors.iterdir()))
+    for _ in range(3):
+        joe.run("exit 3", stdin=b"unread" * 100_000)
+        joe.run("no-such-program")
+        joe.run("nonsense", options=("-s",))
+        with joe.terminal("exit 3") as terminal:
+            terminal.wait()
+        with joe.terminal("echo ready; sleep 100") as terminal:
+            terminal.expect("ready")
+        with joe.running("echo ready; cat") as running:
+            assert running.stdout is not None
+            running.stdout.readline()
+    wait_until(lambda: len(list(descriptors.iterdir())) <= before)
+
+
 # --- terminals -----------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +307,17 @@ def test_a_session_knows_what_it_is(joe: Client) -> None:
     assert re.fullmatch(r"[0-9a-f-]{36}", lines["SSH_SESSION_ID"])
     assert lines["USER"] == lines["LOGNAME"] == ME.pw_name
     assert not [name for name in lines if name.startswith(("NOTIFY", "TELEPORT"))]
+
+
+def test_teleport_status_tells_it(joe: Client) -> None:
+    """Inside of a session; outside of one it says where it works, with 1."""
+    status = f"{SCRIPTS}/teleport status"
+    lines = joe.run(status).stdout.decode().splitlines()
+    assert lines[0] == f"User    : joe, logged in as {ME.pw_name} from 127.0.0.1"
+    assert lines[1] == "Cluster : main"
+    done = joe.run(f"unset SSH_SESSION_ID; {status}")
+    assert done.returncode == 1
+    assert b"error: this is not a session of Teleport" in done.stderr
 
 
 def test_events_tell_of_sessions_with_the_manuals_fields(joe: Client) -> None:

@@ -91,7 +91,7 @@ class TestNodeOfRoot:
             f"ls -l /proc/self/fd | grep -c socket; env | grep -ci teleport_; cat {roots_node.data_dir}/*"
         )
         sockets, variables = done.stdout.split()[:2]
-        assert (sockets, variables) == (b"0", b"4"), done
+        assert (sockets, variables) == (b"0", b"3"), done
         assert b"Permission denied" in done.stderr
 
 

@@ -132,7 +132,10 @@ async def test_the_node_speaks_first(world: World) -> None:
         assert await process.stdout.readline() == b"SSH-2.0-OpenSSH\r\n"
 
 
-async def test_what_comes_before_there_is_a_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [0, 100, 5 * MEBIBYTE])  # the last is more than the channel's window
+async def test_what_comes_before_there_is_a_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     """A client that speaks, and ends, while the node is still being dialled loses nothing."""
     dialler, gate = world.cluster.proxy._dialler, asyncio.Event()
     dial = dialler.dial
@@ -142,12 +145,14 @@ async def test_what_comes_before_there_is_a_connection(world: World, monkeypatch
         return await dial(address)  # type: ignore[arg-type]  # passed on as it is
 
     monkeypatch.setattr(dialler, "dial", slow)
-    sent = pattern(5 * MEBIBYTE)  # more than the channel's window
+    sent = pattern(size)
     async with await world.joe.connect() as connection:
         channel, stdout, _ = await connection.open_session(subsystem="proxy:db1:22", encoding=None)
         channel.write(sent)
         channel.write_eof()
-        await until(lambda: channel.channel.get_write_buffer_size() < len(sent), "the window is used")
+        # Answered in their order: when this is, what the window takes of the other is there too.
+        _, sites, _ = await connection.open_session(subsystem="proxysites", encoding=None)
+        assert await sites.read()
         gate.set()
         reader, writer = await world.target.accept()
         async with asyncio.timeout(30):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -110,6 +111,25 @@ def test_two_proxies_serve_the_same_cluster(main: Teleport, joe: Person, tmp_pat
             assert asking.communicate(timeout=30)[0] == b"SSH-2.0-old\r\n"
         done = ssh(joe, tmp_path / "ssh", main.ssh_port, f"{LOGIN}@old", "true")
         assert "there is no node 'old' that you may reach" in done.stderr
+
+
+def test_what_happened_last_is_logged(main: Teleport, joe: Person, tmp_path: Path) -> None:
+    """What a proxy has to tell when it is stopped, auth hears before it is gone; no session keeps it for ever."""
+    with Teleport(tmp_path / "proxy", ("proxy",), auth_servers=[main.auth_address], token=TOKEN).start() as proxy:
+        words = ["ssh", *joe.ssh_options(tmp_path / "ssh"), "-p", str(proxy.ssh_port), "joe@127.0.0.1", "-s"]
+        with subprocess.Popen([*words, "proxy:db1:22"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as session:
+            assert session.stdout is not None
+            assert session.stdout.readline().startswith(b"SSH-2.0-")
+            done = subprocess.run([*words, "proxy:gone:22"], stdin=subprocess.DEVNULL, timeout=60, check=False)
+            assert done.returncode == 1
+            proxy.signal(signal.SIGTERM)
+            assert proxy.wait() == 0
+            assert session.wait(timeout=30) == 255
+        assert "it is left behind" not in proxy.log()
+        assert "lost" not in proxy.log()
+        own = json.loads((proxy.data_dir / "proxy.identity").read_text())["id"]
+        told = [event for kind in ("proxy.connect", "proxy.rejected") for event in events(main, kind)]
+        assert [event["event"] for event in told if event["server_id"] == own] == ["proxy.connect", "proxy.rejected"]
 
 
 def test_limits_of_the_settings_hold(main: Teleport, joe: Person, tmp_path: Path) -> None:

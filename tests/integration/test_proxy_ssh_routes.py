@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.api.messages import PresenceEntry
 from runtime.core.clock import SystemClock
+from runtime.service.directory import FRESH_SECONDS
 from runtime.service.settings import OpenSSHServer
 from tests.servers.processes import free_port
 from tests.servers.sshd import LOGIN
@@ -58,6 +60,22 @@ async def test_an_address_and_a_label_lead_there_too(cluster: SSHProxyCluster) -
         for wish in (f"127.0.0.1:{sshd.port}", "env=prod:22"):
             done = await joe.run([*joe.through(wish), "-o", "HostKeyAlias=db1", f"{LOGIN}@there", "echo in"])
             assert (done.code, done.out) == (0, b"in\n"), done.err
+
+
+async def test_ipv6(tmp_path: Path) -> None:
+    """The proxy and the node may both be reached by IPv6."""
+    async with ssh_proxy(tmp_path, address="::1") as cluster:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as there:
+            await cluster.node("db1").heartbeat(f"[::1]:{there.getsockname()[1]}")
+            joe = await cluster.joe()
+            for wish in ("db1:22", "::1:22", "[::1]:22"):
+                asking = await joe.start([*joe.to_proxy(), "-s", f"proxy:{wish}"])
+                node, _ = await asyncio.to_thread(there.accept)
+                with node:
+                    node.sendall(b"SSH-2.0-six\r\n")
+                assert asking.stdout is not None
+                assert await asking.stdout.readline() == b"SSH-2.0-six\r\n"
+        assert cluster.events("auth")[0]["addr.remote"].startswith("[::1]:")
 
 
 async def test_what_is_sent_arrives(cluster: SSHProxyCluster) -> None:
@@ -176,6 +194,21 @@ async def test_a_node_that_was_set_up_anew(cluster: SSHProxyCluster) -> None:
         joe = await cluster.joe()
         done = await joe.run([*joe.through(), f"{LOGIN}@db1", "echo in"])
         assert (done.code, done.out) == (0, b"in\n"), done.err
+
+
+async def test_a_node_that_joined_a_moment_ago(cluster: SSHProxyCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a node is said to be unknown, auth is asked anew; one that is known is looked up in the list there is."""
+    await cluster.node("db1").heartbeat(f"127.0.0.1:{free_port()}")
+    listed, asked = await cluster.directory.members(max_age=0), list[float]()
+
+    async def members(*, max_age: float = FRESH_SECONDS) -> tuple[PresenceEntry, ...]:
+        asked.append(max_age)
+        return listed if max_age == 0 else ()
+
+    monkeypatch.setattr(cluster.directory, "members", members)
+    joe = await cluster.joe()
+    assert "node db1 (127.0.0.1:" in (await joe.ask("proxy:db1:22")).err
+    assert asked == [FRESH_SECONDS, 0]
 
 
 async def test_a_node_that_is_down(cluster: SSHProxyCluster) -> None:

@@ -1,4 +1,7 @@
-"""The proxy's HTTPS port in front of a real auth service: the login API, the sign-up page, and bad input to both."""
+"""The proxy's pages in front of a real auth service: what every response says, signing up, and bad input to both.
+
+Its API is in test_proxy_login.py, its limits are in test_proxy_limits.py.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,9 @@ import io
 import json
 import logging
 import re
-import socket
-import ssl
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pyotp
@@ -23,11 +22,9 @@ from yarl import URL
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.auth.server import AuthOptions
-from runtime.pki.keys import generate_key
 from runtime.proxy.headers import CONTENT_SECURITY_POLICY
 from runtime.proxy.pages import STYLE_PATH
-from tests.servers.programs import run
-from tests.servers.webproxy import PASSWORD, WebCluster, web_cluster
+from tests.servers.webproxy import PASSWORD, WebCluster, code, login, web_cluster
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 SECRET = re.compile(r'<code class="secret" id="secret">([A-Z2-7 ]+)</code>')
@@ -45,184 +42,6 @@ async def http(cluster: WebCluster) -> AsyncIterator[aiohttp.ClientSession]:
     """Yield a client that trusts the proxy's own certificate."""
     async with cluster.http() as session:
         yield session
-
-
-def code(cluster: WebCluster, totp: pyotp.TOTP, *, steps: int = 0) -> str:
-    """Return the one-time password of now, or of some steps of 30 s later."""
-    return totp.at(cluster.clock.now() + timedelta(seconds=30 * steps))
-
-
-def login(otp: str, /, **changes: object) -> dict[str, object]:
-    """Return the body of a login of joe."""
-    body = {"user": "joe", "password": PASSWORD, "otp": otp, "public_key": generate_key().public.line, "ttl": None}
-    return {**body, **changes}
-
-
-async def fault(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """Return the error that a JSON answer tells."""
-    assert response.content_type == "application/json"
-    document: dict[str, dict[str, str]] = await response.json()
-    assert set(document) == {"error"}
-    assert set(document["error"]) == {"kind", "message", "hint"}
-    return document["error"]
-
-
-# --- the API ---------------------------------------------------------------------------------------------------------
-
-
-async def test_curl_pings_and_checks_the_certificate(cluster: WebCluster) -> None:
-    """With the proxy's certificate curl reads who answers; without it, it goes no further."""
-    status, output = await run("curl", "-sS", "--cacert", cluster.pem, f"{cluster.base}/webapi/ping")
-    assert status == 0, output
-    pong = json.loads(output)
-    assert pong.pop("time").endswith("Z")
-    assert pong == {"cluster": "main", "version": pong["version"], "second_factor": "otp", "ssh_port": 3023}
-    status, output = await run("curl", "-sS", f"{cluster.base}/webapi/ping")
-    assert (status, "self-signed" in output) == (60, True)
-
-
-async def test_a_login_gives_a_certificate_that_openssh_reads(
-    cluster: WebCluster, http: aiohttp.ClientSession, tmp_path: Path
-) -> None:
-    """Password, code and key in; a certificate of an hour and the cluster's authorities out. The code works once."""
-    totp = await cluster.sign_up()
-    body = login(code(cluster, totp), ttl=3600)
-    async with http.post("/webapi/login", json=body) as response:
-        assert response.status == 200, await response.text()
-        reply = m.LoginReply.model_validate(await response.json())
-    assert (reply.user, reply.cluster) == ("joe", "main")
-    assert {authority.type for authority in reply.authorities} == {"user", "host"}
-    left = reply.expires - cluster.clock.now()
-    assert timedelta(minutes=58) < left <= timedelta(hours=1)
-    certificate = tmp_path / "joe-cert.pub"
-    certificate.write_text(reply.certificate)
-    status, listing = await run("ssh-keygen", "-L", "-f", certificate)
-    assert status == 0
-    assert 'Key ID: "joe"' in listing
-    async with http.post("/webapi/login", json=body) as response:
-        assert response.status == 403
-        assert (await fault(response))["kind"] == "AccessDenied"
-
-
-async def test_every_wrong_login_gets_the_same_answer(cluster: WebCluster, http: aiohttp.ClientSession) -> None:
-    """An unknown user, a wrong password and a wrong code are not told apart."""
-    totp = await cluster.sign_up()
-    answers = []
-    for changes in ({"user": "nobody"}, {"password": "wrong horse"}, {"otp": "000000"}, {"otp": None}):
-        async with http.post("/webapi/login", json=login(code(cluster, totp), **changes)) as response:
-            answers.append((response.status, await fault(response)))
-    assert answers[0][0] == 403
-    assert answers[0][1]["message"] == "wrong user name, password or one-time password"
-    assert all(answer == answers[0] for answer in answers)
-
-
-async def test_five_wrong_logins_lock_the_right_one_out(cluster: WebCluster, http: aiohttp.ClientSession) -> None:
-    """After five failures the right answer is refused too, and the answer says until when."""
-    totp = await cluster.sign_up()
-    for _ in range(5):
-        async with http.post("/webapi/login", json=login("000000")) as response:
-            assert response.status == 403
-    async with http.post("/webapi/login", json=login(code(cluster, totp))) as response:
-        assert response.status == 403
-        assert re.match(r"locked after 5 failed attempts until \d\d:\d\d UTC", (await fault(response))["message"])
-    assert '"event":"user.locked"' in cluster.events()
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"user": ""}, "user"),
-        ({"user": "a\nb"}, "user"),
-        ({"user": "joe\u202e"}, "user"),
-        ({"user": ["joe"]}, "user"),
-        ({"user": "j" * 2000}, "user"),
-        ({"password": None}, "password"),
-        ({"password": "s3cret" * 1000}, "password"),
-        ({"public_key": "ssh-rsa nonsense"}, "key"),
-        ({"public_key": 7}, "public_key"),
-        ({"ttl": 59}, "ttl"),
-        ({"ttl": 30 * 3600 + 1}, "ttl"),
-        ({"ttl": "an hour"}, "ttl"),
-        ({"ttl": float("inf")}, "ttl"),
-    ],
-)
-async def test_a_login_that_cannot_be_right_is_told_why(
-    cluster: WebCluster, http: aiohttp.ClientSession, changes: dict[str, Any], says: str
-) -> None:
-    """Bad input is 400 and names the field, not what was typed; it uses up neither the code nor an attempt."""
-    totp = await cluster.sign_up()
-    body = login(code(cluster, totp))
-    async with http.post("/webapi/login", json={**body, **changes}) as response:
-        assert response.status == 400
-        error = await fault(response)
-    assert error["kind"] == "InvalidInput"
-    assert says in error["message"]
-    assert "s3cret" not in json.dumps(error)
-    async with http.post("/webapi/login", json=body) as response:
-        assert response.status == 200
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"joe"', b'{"user": "\\ud800"}', b"\xff\xfe", b"[" * 5000])
-async def test_a_body_that_is_not_json_is_told_so(http: aiohttp.ClientSession, body: bytes) -> None:
-    """Whatever arrives in place of a JSON object is 400."""
-    async with http.post("/webapi/login", data=body, headers={"Content-Type": "application/json"}) as response:
-        assert response.status == 400
-        assert (await fault(response))["kind"] == "InvalidInput"
-
-
-async def test_a_login_is_json_by_post_only(http: aiohttp.ClientSession) -> None:
-    """Another type is 415, another method 405 with Allow, another path 404; all in JSON."""
-    async with http.post("/webapi/login", data={"user": "joe"}) as response:
-        assert response.status == 415
-        assert "application/json" in (await fault(response))["message"]
-    async with http.get("/webapi/login") as response:
-        assert (response.status, response.headers["Allow"]) == (405, "POST")
-        await fault(response)
-    async with http.delete("/webapi/ping") as response:
-        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
-    for path in ("/webapi", "/webapi/", "/webapi/nothing", "/webapi/ping/x"):
-        async with http.get(path) as response:
-            assert response.status == 404
-            assert (await fault(response))["kind"] == "NotFound"
-
-
-@pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
-async def test_a_mebibyte_is_the_most(http: aiohttp.ClientSession, declared: bool) -> None:
-    """A body of 1 MiB is read (and is no JSON); one byte more is 413, whether its length is declared or not."""
-
-    async def chunks(size: int) -> AsyncIterator[bytes]:
-        for _ in range(size // 65536):
-            yield b" " * 65536
-        yield b" " * (size % 65536)
-
-    for size, status in ((1024**2, 400), (1024**2 + 1, 413)):
-        data = io.BytesIO(b" " * size) if declared else chunks(size)
-        async with http.post("/webapi/login", data=data, headers={"Content-Type": "application/json"}) as response:
-            assert response.status == status
-            await fault(response)
-
-
-async def test_a_compressed_body_is_not_opened(http: aiohttp.ClientSession) -> None:
-    """A few kilobytes cannot become gigabytes: what is compressed is not JSON here."""
-    async with http.post("/webapi/login", json={"user": "x" * 9000}, headers={"Content-Encoding": "gzip"}) as response:
-        assert response.status == 400
-
-
-async def test_auth_away_is_told_with_a_time_to_try_again(cluster: WebCluster, http: aiohttp.ClientSession) -> None:
-    """With auth away the API says 503 and Retry-After in JSON, the pages on a page; when the page shows, so does it."""
-    path = await cluster.invite()
-    await cluster.auth.stop()
-    async with http.get("/webapi/ping") as response:
-        assert (response.status, response.headers["Retry-After"]) == (503, "5")
-        assert (await fault(response))["kind"] == "Unavailable"
-    async with http.post("/webapi/login", json=login("123456")) as response:
-        assert response.status == 503
-    fields = {"password": PASSWORD, "again": PASSWORD, "otp": "123456"}
-    for answer in (http.get("/"), http.get(path), http.post(path, data=fields)):
-        async with answer as response:
-            assert (response.status, response.headers["Retry-After"]) == (503, "5")
-            assert response.content_type == "text/html"
-            assert path not in await response.text()
 
 
 # --- what every response says ----------------------------------------------------------------------------------------
@@ -590,101 +409,3 @@ async def test_the_address_is_the_peers(cluster: WebCluster, http: aiohttp.Clien
         assert response.status == 403
     events = [json.loads(line) for line in cluster.events().splitlines()]
     assert [event["addr.remote"] for event in events if event["event"] == "auth"] == ["127.0.0.1"] * 3
-
-
-# --- limits ----------------------------------------------------------------------------------------------------------
-
-
-async def read_all(reader: asyncio.StreamReader) -> bytes:
-    """Return what arrives until the peer ends the connection, in time."""
-    async with asyncio.timeout(10):
-        try:
-            return await reader.read()
-        except (ConnectionError, ssl.SSLError):
-            return b""
-
-
-async def test_a_slow_client_is_cut(tmp_path: Path) -> None:
-    """No handshake, no request, half a head: the end. Half a body: 408. Nothing more after an answer: the end."""
-    async with web_cluster(tmp_path) as first:
-        options = first.options
-    limits = replace(options.limits, handshake_seconds=0.5, read_seconds=0.5)
-    async with web_cluster(tmp_path / "limited", proxy=replace(options, limits=limits)) as cluster:
-        reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port)
-        assert await read_all(reader) == b""
-        writer.close()
-        post = (
-            b"POST /webapi/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
-        )
-        ping = b"GET /webapi/ping HTTP/1.1\r\nHost: x\r\n\r\n"
-        for sent, answered in ((b"", b""), (b"GET / HT", b""), (post, b"HTTP/1.1 408 "), (ping, b"HTTP/1.1 200 ")):
-            reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port, ssl=cluster.trust())
-            writer.write(sent)
-            assert (await read_all(reader)).startswith(answered)
-            writer.close()
-
-
-async def test_a_client_that_reads_nothing_is_cut(tmp_path: Path, cluster: WebCluster) -> None:
-    """Answers that nobody reads do not pile up for ever: the connection ends, and with it what it held."""
-    options = replace(cluster.options, limits=replace(cluster.options.limits, read_seconds=0.5))
-    async with web_cluster(tmp_path / "limited", proxy=options) as limited:
-        with socket.create_connection(("127.0.0.1", limited.port)) as plain:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            with limited.trust().wrap_socket(plain, server_hostname="127.0.0.1", do_handshake_on_connect=False) as tls:
-                tls.settimeout(20)
-                await asyncio.to_thread(tls.do_handshake)
-
-                def ask_on() -> None:
-                    while True:
-                        tls.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
-
-                with pytest.raises((ConnectionError, ssl.SSLEOFError)):
-                    await asyncio.to_thread(ask_on)
-        async with limited.http() as http, http.get("/") as response:
-            assert response.status == 200
-
-
-async def test_one_source_has_so_many_requests_at_once(tmp_path: Path, cluster: WebCluster) -> None:
-    """While as many requests as allowed are being answered, the next is 429 with Retry-After; afterwards 200."""
-    limits = replace(cluster.options.limits, requests_per_source=1)
-    options = replace(cluster.options, limits=limits)
-    async with web_cluster(tmp_path / "limited", proxy=options) as limited, limited.http() as http:
-        reader, writer = await asyncio.open_connection("127.0.0.1", limited.port, ssl=limited.trust())
-        writer.write(b"POST /webapi/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
-        writer.write(b"Content-Length: 2\r\n\r\n{")
-        async with asyncio.timeout(10):
-            while True:  # until the first request has reached its handler
-                async with http.get("/webapi/ping") as response:
-                    if response.status == 429:
-                        assert response.headers["Retry-After"] == "1"
-                        assert "your address" in (await fault(response))["message"]
-                        break
-        writer.write(b"}")
-        async with asyncio.timeout(10):
-            assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
-        async with http.get("/webapi/ping") as response:
-            assert response.status == 200
-        writer.close()
-        await writer.wait_closed()
-
-
-@pytest.mark.parametrize("limit", ["max_connections", "connections_per_source"])
-async def test_connections_are_counted_before_they_shake_hands(
-    tmp_path: Path, cluster: WebCluster, limit: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Beyond the limit a connection is closed at once, and the log says why; when one ends, the next is let in."""
-    options = replace(cluster.options, limits=replace(cluster.options.limits, **{limit: 1}))
-    async with web_cluster(tmp_path / "limited", proxy=options) as limited:
-        idle, one = await asyncio.open_connection("127.0.0.1", limited.port)
-        reader, two = await asyncio.open_connection("127.0.0.1", limited.port)
-        assert await read_all(reader) == b""
-        assert "refused 127.0.0.1" in caplog.text
-        one.close()
-        two.close()
-        await asyncio.gather(one.wait_closed(), two.wait_closed())
-        async with asyncio.timeout(10):
-            while True:
-                status, _ = await run("curl", "-sS", "--cacert", limited.pem, f"{limited.base}/webapi/ping")
-                if status == 0:
-                    break
-        assert idle.at_eof()

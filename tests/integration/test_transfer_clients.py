@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -62,7 +61,7 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture(params=["sftp protocol", "old protocol"])
 def protocol(request: pytest.FixtureRequest) -> str:
-    """scp's option for either protocol."""
+    """Return scp's option for either protocol."""
     return "-s" if request.param == "sftp protocol" else "-O"
 
 
@@ -82,6 +81,11 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes | None, int]]:
     return found
 
 
+def names(folder: Path) -> list[bytes]:
+    """Return the names in a folder."""
+    return sorted(os.fsencode(path.name) for path in folder.iterdir())
+
+
 def plant(folder: Path) -> Path:
     """Make folders with files of all kinds, and return the topmost."""
     top = folder / "top"
@@ -92,7 +96,7 @@ def plant(folder: Path) -> Path:
     (top / "sub" / "run").chmod(0o755)
     (top / "sub" / "secret").write_text("x")
     (top / "sub" / "secret").chmod(0o600)
-    (top / "sub" / "-ä b*\\c'\"").write_text("odd")
+    (top / "sub" / "-ä b*c'\"").write_text("odd")
     for path in [*top.rglob("*"), top]:
         os.utime(path, (OLD, OLD + 7))
     return top
@@ -160,8 +164,8 @@ def test_several_files_into_a_folder(world: World, protocol: str) -> None:
     succeeded(world.scp(protocol, "a", "b", "node:folder"))
     assert {path.name: path.read_text() for path in (world.home / "folder").iterdir()} == {"a": "a", "b": "b"}
     refused = world.scp(protocol, "a", "b", "node:file")
-    assert refused.returncode == 1
-    assert b"file: Not a directory" in refused.stderr or b'"file"' in refused.stderr
+    assert refused.returncode in (1, 255)  # 255 is what scp has for it in the SFTP protocol
+    assert b"file: Not a directory" in refused.stderr or b'mkdir "file"' in refused.stderr
     assert (world.home / "file").read_text() == "kept"
 
 
@@ -203,13 +207,13 @@ def test_a_command_in_a_name_is_not_run(world: World, protocol: str, name: str) 
 def test_names_that_are_not_utf8(world: World, protocol: str) -> None:
     """A name is bytes."""
     name = b"caf\xe9 \xff"
-    (Path(os.fsdecode(os.fsencode(world.here) + b"/" + name))).write_text("x")
+    (world.here / os.fsdecode(name)).write_text("x")
     far = b"node:" + (name.replace(b" ", b"\\ ") if protocol == "-O" else name)
     succeeded(world.scp(protocol, name, far))
-    assert os.listdir(os.fsencode(world.home)) == [name]
-    os.unlink(os.fsencode(world.here) + b"/" + name)
+    assert names(world.home) == [name]
+    (world.here / os.fsdecode(name)).unlink()
     succeeded(world.scp(protocol, far, "."))
-    assert os.listdir(os.fsencode(world.here)) == [name]
+    assert names(world.here) == [name]
 
 
 def test_what_is_not_there(world: World, protocol: str) -> None:
@@ -249,18 +253,14 @@ def test_sizes_at_the_edges_of_blocks(world: World, protocol: str, size: int) ->
     assert (world.home / "a").read_bytes() == (world.here / "a").read_bytes()
 
 
-def test_more_than_4_gib(world: World, protocol: str) -> None:
-    """A file with holes, so that only its size is large; its end arrives."""
-    if shutil.disk_usage(world.home).free < 12 * 2**30:
-        data = 2**32 + 5  # it has to fit: below, holes are written out
-    data = 2**32 + 5
+def test_more_than_4_gib(world: World) -> None:
+    """The end of a file with holes, whose size takes more than 32 bits, is fetched to where it belongs."""
     with (world.home / "large").open("wb") as file:
-        file.seek(data - 3)
+        file.seek(2**32 + 2)
         file.write(b"end")
-    batch = f"reget large {world.here}/large\n"
     with (world.here / "large").open("wb") as near:
         near.truncate(2**32 - 10)
-    succeeded(world.sftp(batch))
+    succeeded(world.sftp(f"reget large {world.here}/large\n"))
     with (world.here / "large").open("rb") as near:
         near.seek(2**32 - 10)
         assert near.read() == bytes(12) + b"end"
@@ -289,8 +289,8 @@ def test_a_batch_of_everything(world: World) -> None:
         rm hard
         put -r {world.here} tree
         put -p a times
-        rmdir none
-        """.replace("rmdir none", "-rmdir none")
+        -rmdir none
+        """
     )
     assert done.returncode == 0, done
     assert os.fsencode(world.home.resolve()) in done.stdout
@@ -307,7 +307,7 @@ def test_a_batch_of_everything(world: World) -> None:
 
 
 def test_an_upload_that_is_resumed(world: World) -> None:
-    """reput sends only what is missing."""
+    """The command reput sends only what is missing."""
     (world.here / "a").write_bytes(b"0123456789" * 10_000)
     (world.home / "a").write_bytes((b"0123456789" * 10_000)[:33_333])
     succeeded(world.sftp("reput a a\n"))
@@ -335,11 +335,10 @@ def test_the_reason_behind_a_failure(world: World) -> None:
     assert b"folder: Directory not empty" in done.stderr
 
 
-@pytest.mark.parametrize("protocol_", ["-s", "-O"])
-def test_a_full_disk(world: World, protocol_: str) -> None:
+def test_a_full_disk(world: World, protocol: str) -> None:
     """The person reads why, and the exit code is scp's."""
     (world.here / "a").write_bytes(bytes(1_000_000))
     world.ssh.write_text(world.ssh.read_text().replace("exec ", "ulimit -f 100; exec "))
-    done = world.scp(protocol_, "a", "node:")
+    done = world.scp(protocol, "a", "node:")
     assert done.returncode == 1
     assert b"a: File too large" in done.stderr

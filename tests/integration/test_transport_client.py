@@ -264,3 +264,15 @@ async def test_through_another_connection() -> None:
         await dial(inner.number, inner.users.issue(["joe"]), tunnel=first) as second,
     ):
         assert (await second.run("whoami", encoding=None)).stdout == b"joe known\n"
+
+
+async def test_a_user_without_a_name_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's user needs a name, which a container's, or one without a free file, may not have."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    with pytest.raises(Unavailable, match="local username") as caught:
+        await dial(1, Authority().issue(["joe"]))
+    assert "LOGNAME" in caught.value.hint

@@ -243,7 +243,7 @@ async def test_a6_control_asyncssh_alone_buffers_it_all() -> None:
 
 async def test_a6_questions_whose_answers_are_not_read_end_the_connection() -> None:
     """A peer that asks and asks and reads no answer is dropped once too many wait for it."""
-    limits = dataclasses.replace(LIMITS, write_drop=64 * 1024)
+    limits = dataclasses.replace(LIMITS, write_drop=4 * 1024)
     async with logged_in(limits) as (server, client):
         channel = await client.open_channel()
         assert channel is not None

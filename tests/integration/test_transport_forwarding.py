@@ -294,6 +294,26 @@ async def test_a_handler_that_forwards_nothing_refuses_all() -> None:
         assert not await listened(client)
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("tun@openssh.com", (UInt32(1), UInt32(0x7FFFFFFF))),  # ssh -w
+        ("x11", (String("127.0.0.1"), UInt32(6000))),
+        ("auth-agent@openssh.com", ()),
+        ("forwarded-tcpip", (String("localhost"), UInt32(80), String("127.0.0.1"), UInt32(4711))),
+        ("forwarded-streamlocal@openssh.com", (String("/tmp/x"), String(""))),
+    ],
+)
+async def test_channels_that_are_not_a_clients_to_open(kind: str, fields: tuple[bytes, ...]) -> None:
+    """Tunnels, and the kinds that a server opens, are refused, and the connection goes on."""
+    async with forwarding() as (server, rules), raw(server) as client:
+        client.send_packet(MSG_CHANNEL_OPEN, String(kind), UInt32(0), UInt32(2**21), UInt32(32768), *fields)
+        assert await opened(client) is not None
+        ask_listen(client, 0)
+        assert await listened(client)
+        assert len(rules.listeners) == 1
+
+
 async def test_a_thousand_channels_meet_the_limit() -> None:
     """Of 1,000 that are asked for at once 256 open; the others are refused, and the connection goes on."""
     async with forwarding() as (server, _), accepting() as (number, writers), raw(server) as client:

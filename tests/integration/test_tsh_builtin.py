@@ -1,5 +1,4 @@
-"""tsh's own SSH client, `--builtin` or where no OpenSSH is installed; and, for both clients, servers that are not the
-one that is meant."""
+"""The SSH client of tsh's own, `--builtin` or where no OpenSSH is installed; and for both clients, a wrong server."""
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ import asyncio
 import os
 import re
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -68,6 +68,22 @@ def test_much_data(joe: Tsh, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, ""), redirected
         assert (tmp_path / "out").read_bytes() == data
         (tmp_path / "out").unlink()
+
+
+def test_descriptors_stay_as_they_were(joe: Tsh) -> None:
+    """What others have open, too, is left as it was found: a shell's terminal that does not block is a broken one."""
+    ours, theirs = os.pipe()
+    try:
+        with subprocess.Popen(
+            joe.words("ssh", "--builtin", "db1", "echo in"), stdin=ours, stdout=theirs, env=joe.all_environment
+        ) as process:
+            assert process.wait(60) == 0
+        assert os.get_blocking(ours)
+        assert os.get_blocking(theirs)
+        assert os.read(ours, 100) == b"in\n"
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_without_openssh(joe: Tsh, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def config(joe: Tsh, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ssh(joe: Tsh, config: Path) -> None:
-    """`tsh config >> ~/.ssh/config`, then `ssh root@db1.main`: it works, and with a default login without naming one."""
+    """`tsh config >> ~/.ssh/config`, then `ssh root@db1.main`; without a login it is the default one."""
     for destination in (f"{LOGIN}@db1.main", "db2.main"):
         done = joe.run_other("ssh", "-F", config, *QUIET, destination, "id -un; exit 3")
         assert (done.returncode, done.stdout, done.stderr) == (3, f"{LOGIN}\n", "")
@@ -199,8 +199,8 @@ def manual(cluster: TshCluster, joe: Tsh, tmp_path: Path) -> Tsh:
     real = shlex.quote(str(shutil.which("ssh")))
     files = shlex.quote(f"UserKnownHostsFile={tmp_path}/known_hosts")
     wrapper.write_text(
-        f"#!/bin/sh\nexec {real} -F {shlex.quote(str(tmp_path / 'config'))} -o {files} -o GlobalKnownHostsFile=/dev/null"
-        ' -o BatchMode=yes "$@"\n'
+        f"#!/bin/sh\nexec {real} -F {shlex.quote(str(tmp_path / 'config'))} -o {files}"
+        ' -o GlobalKnownHostsFile=/dev/null -o BatchMode=yes "$@"\n'
     )
     wrapper.chmod(0o755)
     return Tsh(joe.home, {"PATH": f"{wrapper.parent}:{Path(joe.words()[0]).parent}:/usr/bin:/bin"})

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +19,7 @@ import pytest
 from runtime.cli.profile import Home, Profile
 from runtime.cli.tsh_messages import AuthorityKeys
 from runtime.pki.keys import generate_key
+from tests.servers.people import PASSWORD, sign_up
 from tests.servers.processes import free_port
 from tests.servers.sshclient import wait_until
 from tests.servers.sshd import LOGIN
@@ -68,6 +70,7 @@ def test_options_stand_where_ssh_has_them(joe: Tsh) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "-l.x.--cluster=y.", "")
     done = joe.run("ssh", "-T", "db1", "--", "echo", "-n", "--", "-p")
     assert (done.returncode, done.stdout, done.stderr) == (0, "-- -p", "")
+    assert joe.run("ssh", "db1", "--", "-x").returncode not in {0, 255}, "ssh took a command for an option"
     assert joe.run("ssh", "db1", "-l").returncode == 2
     assert joe.run("ssh", "db1", "--nosuch").returncode == 2
 
@@ -132,17 +135,32 @@ def test_forwarded_ports(joe: Tsh, direction: str) -> None:
         wait_until(lambda: not echoes(port))
 
 
-def test_a_transparent_process(joe: Tsh) -> None:
-    """tsh is ssh from the moment that all is checked: a signal ends it, and the proxy's connection with it."""
+def descendants(pid: int) -> set[int]:
+    """Return the processes below one."""
+    children = {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    return children.union(*map(descendants, children))
+
+
+def test_a_transparent_process(joe: Tsh, cluster: TshCluster) -> None:
+    """It is ssh from the moment that all is checked: a signal ends it, and the proxy's connection with it."""
     with joe.running("ssh", "db1", "echo started; exec sleep 1000") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         name = Path(f"/proc/{process.pid}/comm").read_text().strip()
         assert name == "ssh"
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) in {-signal.SIGTERM, 255, 143}
-    wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+        below = descendants(process.pid)
+        assert len(below) == 2, "a shell, and the ssh to the proxy"
+        # Nor does anything wait for a proxy that no longer answers.
+        cluster.main.process.freeze()
+        try:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) in {-signal.SIGTERM, 255, 143}
+            deadline = time.monotonic() + 20
+            while any(Path(f"/proc/{pid}").exists() for pid in below):
+                assert time.monotonic() < deadline, "the ssh to the proxy is still there"
+                time.sleep(0.02)
+        finally:
+            cluster.main.process.thaw()
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -165,7 +183,7 @@ def test_scp(joe: Tsh, tmp_path: Path, protocol: str) -> None:
 
 
 def test_sftp(joe: Tsh, tmp_path: Path) -> None:
-    """sftp runs a batch, from a file and from stdin."""
+    """A batch runs, from a file and from stdin."""
     (tmp_path / "file").write_text("text")
     batch = f"put {tmp_path}/file {tmp_path}/put\nget {tmp_path}/put {tmp_path}/got\n"
     done = joe.run("sftp", "-q", "-b", "-", f"{LOGIN}@db1", stdin=batch)
@@ -218,6 +236,23 @@ def test_lines_in_a_terminal(joe: Tsh) -> None:
         assert terminal.wait() == 0
         assert b"a\tb\\x1b[2Jc\\x0ddb2 d\r\n" in terminal.seen
         assert b"\x1b[2J" not in terminal.seen
+
+
+def test_interrupting_many(joe: Tsh) -> None:
+    """Ctrl-C ends all that run; so does SIGTERM, and nothing of ours stays behind."""
+    with joe.terminal("ssh", "env=staging", "echo be$((1+1))gun; exec sleep 1000") as terminal:
+        terminal.expect("be2gun")
+        terminal.expect("be2gun")
+        terminal.type("\x03")
+        assert terminal.wait() == 130
+    with joe.running("ssh", "env=staging", "echo begun; exec sleep 1000") as process:
+        assert process.stdout is not None
+        assert {process.stdout.readline() for _ in range(2)} == {"db1: begun\n", "db2: begun\n"}
+        below = descendants(process.pid)
+        assert len(below) >= 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
 
 
 def test_one_node_by_label(joe: Tsh) -> None:
@@ -304,6 +339,27 @@ def test_an_expired_certificate(cluster: TshCluster, tmp_path: Path) -> None:
         terminal.expect("Enter password for Teleport user joe: ")
 
 
+def test_logging_in_on_the_way(cluster: TshCluster, tmp_path: Path) -> None:
+    """`tsh --proxy <proxy-addr> ssh <hostname>` asks who is not logged in, and goes on with the session at once."""
+    url = next(word for word in cluster.main.tctl("users", "add", "ann", LOGIN).stdout.split() if "https://" in word)
+    phone = sign_up(cluster.main, url)
+    person = Tsh(tmp_path / "tsh")
+    with person.terminal(
+        f"--proxy={cluster.proxy}", "--user=ann", "ssh", "db1", "echo in $((40+2)); exit 4"
+    ) as terminal:
+        terminal.expect(f"not logged in at proxy {cluster.proxy}. Log in at proxy {cluster.proxy} as ann:")
+        terminal.expect("(yes/no) ")
+        terminal.type("yes\n")
+        terminal.expect("Enter password for Teleport user ann: ")
+        terminal.type(f"{PASSWORD}\n")
+        terminal.expect("Enter your OTP token: ")
+        terminal.type(f"{phone.now()}\n")
+        terminal.expect("in 42")
+        assert terminal.wait() == 4
+    done = person.run("ssh", "db1", "id -un")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{LOGIN}\n", "")
+
+
 def changed(joe: Tsh, folder: Path, **fields: object) -> Tsh:
     """Return somebody with joe's login and another idea of the cluster."""
     source = Home(joe.home)
@@ -335,7 +391,8 @@ def test_a_proxy_of_another_cluster(joe: Tsh, tmp_path: Path) -> None:
     stranger = AuthorityKeys("main", "host", (generate_key().public.line,))
     done = changed(joe, tmp_path, authorities=(stranger,)).run("ssh", "db1", "true")
     assert done.returncode == 255
-    assert "Host key verification failed" in done.stderr
+    assert "host key is known for proxy.teleport.internal and you have requested strict checking" in done.stderr
+    assert done.stderr.count("Host key verification failed") == 1, "it went on to the node"
 
 
 def test_nothing_of_the_users_configuration(joe: Tsh, tmp_path: Path) -> None:

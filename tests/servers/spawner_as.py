@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, __file__.rsplit("/", 3)[0])
 
+import runtime.node.transfer_child  # noqa: F401 - see above
 from runtime.node.spawning.process import main
 
 user = pwd.getpwnam(sys.argv[1])

@@ -123,7 +123,7 @@ class SSHProxyCluster:
         self._auth_address = f"{host}:{port}"
         self.authorities = await read_authorities(self.backend)
         self.admin = self.client(self.identity(CallerKind.ADMIN))
-        proxy = self.identity(CallerKind.PROXY, advertised=("127.0.0.1",))
+        proxy = self.identity(CallerKind.PROXY, advertised=("127.0.0.1", "::1"))
         auth = self.client(proxy)
         self.following = Following(auth, DataDir(self.folder), "people.json")
         self.directory = Directory(auth)

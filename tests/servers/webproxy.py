@@ -165,6 +165,26 @@ def write_pair(folder: Path) -> tuple[Path, Path]:
     return cert_file, key_file
 
 
+def code(cluster: WebCluster, totp: pyotp.TOTP, *, steps: int = 0) -> str:
+    """Return the one-time password of now, or of some steps of 30 s later."""
+    return totp.at(cluster.clock.now() + timedelta(seconds=30 * steps))
+
+
+def login(otp: str, /, **changes: object) -> dict[str, object]:
+    """Return the body of a login of joe."""
+    body = {"user": "joe", "password": PASSWORD, "otp": otp, "public_key": generate_key().public.line, "ttl": None}
+    return {**body, **changes}
+
+
+async def fault(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """Return the error that a JSON answer tells."""
+    assert response.content_type == "application/json"
+    document: dict[str, dict[str, str]] = await response.json()
+    assert set(document) == {"error"}
+    assert set(document["error"]) == {"kind", "message", "hint"}
+    return document["error"]
+
+
 @asynccontextmanager
 async def web_cluster(
     folder: Path,

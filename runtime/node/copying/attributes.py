@@ -32,7 +32,7 @@ class Attributes(NamedTuple):
 
     size: int | None = None
     owner: tuple[int, int] | None = None
-    """User and group id."""
+    """User and group id; the largest number stands for "as it is" (chown(2))."""
     mode: int | None = None
     """Within MODE_BITS, whatever was asked for."""
     times: tuple[int, int] | None = None
@@ -43,7 +43,7 @@ def read(packet: wire.Packet) -> Attributes:
     """Return the attributes that come next in a packet. Raises BadPacket."""
     present = packet.uint32()
     size = min(packet.uint64(), LARGEST_SIZE) if present & Present.SIZE else None
-    owner = (_id(packet.uint32()), _id(packet.uint32())) if present & Present.OWNER else None
+    owner = (packet.uint32(), packet.uint32()) if present & Present.OWNER else None
     mode = packet.uint32() & MODE_BITS if present & Present.MODE else None
     times = (packet.uint32(), packet.uint32()) if present & Present.TIMES else None
     for _ in range(packet.uint32() if present & Present.EXTENDED else 0):
@@ -98,11 +98,6 @@ def _change_mode(path: bytes, mode: int) -> None:
         os.chmod(f"/proc/self/fd/{descriptor}", mode)
     finally:
         os.close(descriptor)
-
-
-def _id(number: int) -> int:
-    """Return a user or group id; the largest number stands for "as it is" (chown(2))."""
-    return -1 if number == 0xFFFFFFFF else number
 
 
 def long_name(name: bytes, found: os.stat_result, user: str, group: str, now: float) -> bytes:

@@ -16,8 +16,6 @@ from runtime.core.errors import InvalidInput
 _COMMAND = re.compile(r"[ \t]*scp((?:[ \t]+-[vrpdqtf]+)+)(?:[ \t]+(.*))?", re.DOTALL)
 _SHELL = "|&;<>()$`\n\r\0"
 """What ends a word, or has a meaning, in every shell."""
-_BRACES = re.compile(r"(?<!\[)\{[^{}]*(?:,|\.\.)[^{}]*\}")
-"""`{a,b}` and `{1..3}`, which some shells expand, with no quote before them (a quoted brace is `[{]` in a pattern)."""
 _PATTERN = "*?["
 
 
@@ -61,7 +59,7 @@ def parse_scp(command: str) -> ScpRequest | None:
     if words and words[0].text == "--":
         words = words[1:]
     elif words and words[0].text.startswith("-"):
-        raise InvalidInput(f"scp: unknown option {words[0].text!a}", hint="a path that begins with - follows --")
+        raise InvalidInput(f"scp: unknown option {words[0].text[:32]!a}", hint="a path that begins with - follows --")
     if not words:
         raise InvalidInput("scp: there is no path")
     sink = "t" in options
@@ -92,32 +90,50 @@ def split_words(line: str) -> list[Word]:
 
 
 class _Word:
-    """A word that is being read."""
+    """A word that is being read, in time that grows with its length only: the client chooses it."""
 
     def __init__(self) -> None:
         self.begun = False
-        self._text = self._pattern = ""
-        self._magic = self._tilde = False
+        self._text: list[str] = []
+        self._pattern: list[str] = []
+        self._magic = False
+        self._tilde = False
+        self._brace = ""
+        """What an open brace holds so far that counts: `{`, then `{.`, then `{,` for a list or a range."""
 
     def add(self, letter: str) -> None:
         if letter == "~" and not self.begun:
             self._tilde = True
+        self._look_at_brace(letter)
         self._magic = self._magic or letter in _PATTERN
-        self._text, self._pattern = self._text + letter, self._pattern + letter
+        self._text.append(letter)
+        self._pattern.append(letter)
         self.begun = True
 
     def add_quoted(self, text: str) -> None:
-        self._text += text
-        self._pattern += "".join(f"[{letter}]" if letter in "*?[{" else letter for letter in text)
+        self._text.append(text)
+        self._pattern += [f"[{letter}]" if letter in _PATTERN else letter for letter in text]
         self.begun = True
 
     def finished(self) -> Word:
-        if _BRACES.search(self._pattern):
-            raise _only_a_shell("{")
-        tilde = self._text.partition("/")[0] if self._tilde else ""
-        if not self._pattern.startswith(tilde) or any(letter in tilde for letter in _PATTERN):
+        text, pattern = "".join(self._text), "".join(self._pattern)
+        tilde = text.partition("/")[0] if self._tilde else ""
+        if not pattern.startswith(tilde) or any(letter in tilde for letter in _PATTERN):
             raise _only_a_shell("~")
-        return Word(self._text[len(tilde) :], self._pattern[len(tilde) :] if self._magic else "", tilde)
+        return Word(text[len(tilde) :], pattern[len(tilde) :] if self._magic else "", tilde)
+
+    def _look_at_brace(self, letter: str) -> None:
+        """Refuse `{a,b}` and `{1..3}`, which some shells expand; `{a}` is a name everywhere."""
+        if letter == "{":
+            self._brace = "{"
+        elif letter == "}":
+            if self._brace == "{,":
+                raise _only_a_shell("{")
+            self._brace = ""
+        elif self._brace and (letter == "," or (letter == "." and self._brace == "{.")):
+            self._brace = "{,"
+        elif self._brace in ("{", "{."):
+            self._brace = "{." if letter == "." else "{"
 
 
 def _quoted(quote: str, letters: Iterator[str]) -> str:
@@ -127,17 +143,17 @@ def _quoted(quote: str, letters: Iterator[str]) -> str:
         if letter in ("", "\n", "\0"):
             raise _only_a_shell("\\")
         return letter
-    text = ""
+    text: list[str] = []
     for letter in letters:
         if letter == quote:
-            return text
+            return "".join(text)
         if letter == "\0" or (quote == '"' and letter in "$`"):
             raise _only_a_shell(letter)
         if quote == '"' and letter == "\\":
             escaped = next(letters, "")
-            text += escaped if escaped in ('"', "\\", "$", "`") else letter + escaped
+            text.append(escaped if escaped in ('"', "\\", "$", "`") else letter + escaped)
         else:
-            text += letter
+            text.append(letter)
     raise InvalidInput(f"scp: a quote {quote} is not closed")
 
 

@@ -92,7 +92,8 @@ class Spawner:
             return
         if pid == 0:
             child.main(request, channel, self._etc)
-        self._running[pid] = (number, request)
+        # What one user runs is not kept in the memory of what becomes another.
+        self._running[pid] = (number, request._replace(command="", environment={}, terminal=None))
 
     def _signal(self, number: int, signal_number: int) -> None:
         for pid in [pid for pid, (owner, _) in self._running.items() if owner == number]:

@@ -172,3 +172,6 @@ async def test_the_spawner_ends_with_the_node_only(world: World, spawner: Spawne
     assert spawner.pid == pid
     await spawner.stop()
     assert not is_there(pid)
+    error = await refused(spawner, Program(world.user.name, "exec", "true"))
+    assert isinstance(error, Unavailable)
+    assert str(error) == "this node is stopping"

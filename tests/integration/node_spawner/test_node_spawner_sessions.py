@@ -31,8 +31,12 @@ from tests.servers.spawners import (
 
 async def test_a_command_has_input_two_outputs_and_a_code(world: World, spawner: Spawner) -> None:
     """Input arrives and ends, stdout and stderr are apart, the exit code is the command's."""
-    done = await run(spawner, Program(world.user.name, "exec", "cat; echo two >&2; exit 42"), b"one\n")
-    assert done == (b"one\n", b"two\n", Exit(42))
+    child = await spawner.run(Program(world.user.name, "exec", "cat; echo two >&2; exit 42"))
+    assert child.terminal is None
+    for descriptor in (child.stdin, child.stdout, child.stderr):
+        assert descriptor is not None
+        assert not os.get_blocking(descriptor)
+    assert await finish(child, b"one\n") == (b"one\n", b"two\n", Exit(42))
 
 
 async def test_sessions_are_the_user(world: World, spawner: Spawner) -> None:
@@ -52,6 +56,7 @@ async def test_the_environment_is_clean(world: World, monkeypatch: pytest.Monkey
         text = await said(
             spawner, world.user, "exec env -0", LANG="C.UTF-8", HOME="/", LD_PRELOAD="/evil.so", BASH_ENV="/evil"
         )
+        assert "secret" not in environment_of(spawner.pid)
     variables = dict(entry.split("=", 1) for entry in text.split("\0") if entry)
     shells_own = {"PWD", "SHLVL", "_", "OLDPWD"}
     assert {name: value for name, value in variables.items() if name not in shells_own | {"PATH"}} == {
@@ -62,6 +67,11 @@ async def test_the_environment_is_clean(world: World, monkeypatch: pytest.Monkey
         "LANG": "C.UTF-8",
     }
     assert variables["PATH"].split(":")[0] == "/usr/local/bin" or world.user.uid == 0
+
+
+def environment_of(pid: int | None) -> str:
+    """Return the environment with which a process was started."""
+    return Path(f"/proc/{pid}/environ").read_text()
 
 
 async def test_nothing_of_the_service_is_open_in_a_session(world: World) -> None:
@@ -151,6 +161,7 @@ async def test_a_login_shell_has_its_terminal(world: World, spawner: Spawner) ->
     )
     assert child.terminal is not None
     assert child.stdin is child.stdout is child.stderr is None
+    assert not os.get_blocking(child.terminal)
     os.write(
         child.terminal,
         b"exec 2>&1; PS1=; echo begin $0 $TERM $SSH_TTY; tty < /dev/tty; tty; stty size; "
@@ -234,3 +245,21 @@ async def test_a_wait_that_is_cancelled_takes_nothing_away(world: World, spawner
     await asyncio.sleep(0)
     waiting.cancel()
     assert (await finish(child)).end == Exit(5)
+
+
+async def test_files_are_transferred_without_a_shell(world: World, spawner: Spawner) -> None:
+    """A file transfer is served by a process of the user itself, at home; it ends with its input."""
+    child = await spawner.run(Program(world.user.name, "sftp"))
+    assert child.stdin is not None
+    assert child.stdout is not None
+    os.write(child.stdin, bytes.fromhex("00000005 01 00000003"))  # SSH_FXP_INIT, version 3
+    version = await read_until(child.stdout, bytes.fromhex("02 00000003"))  # SSH_FXP_VERSION
+    assert version[4:9] == bytes.fromhex("02 00000003")
+    assert process_facts(child.pid) == (world.user.uid, str(world.user.home.resolve()))
+    assert (await finish(child)).end == Exit(0)
+
+
+def process_facts(pid: int) -> tuple[int, str]:
+    """Return whose a process is, and its working folder."""
+    uid = Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split()[0]
+    return int(uid), str(Path(f"/proc/{pid}/cwd").readlink())

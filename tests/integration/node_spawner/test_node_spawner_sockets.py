@@ -12,6 +12,7 @@ import pytest
 
 from runtime.core.errors import AccessDenied, AlreadyExists, InvalidInput, NotFound, TeleportError, Unavailable
 from runtime.node.spawner import Spawner
+from runtime.node.spawning.protocol import Request, receive, request_to_file, send
 from tests.servers.spawners import (
     SECONDS,
     World,
@@ -58,12 +59,46 @@ async def test_sockets_are_removed_however_the_node_ends(world: World) -> None:
             one.close()
 
 
+async def test_sockets_that_nobody_had_time_to_close_are_removed(world: World) -> None:
+    """Sockets of whose making the spawner has hardly heard are removed too when the node's end is gone."""
+    async with spawning(world.command()) as spawner:
+        listening = await asyncio.gather(*(spawner.listen_unix(world.user.name) for _ in range(40)))
+        await spawner.stop()
+        for one in listening:
+            one.socket.close()
+        await until(lambda: not any(Path(one.path).parent.exists() for one in listening))
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["closed", "given up"])
+async def test_a_socket_that_is_unwanted_before_it_is_made_is_removed(world: World, listens: bool) -> None:
+    """A node that sends its end right after its request, and may not wait for the answer: the socket does not stay."""
+    path = world.new_path()
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    answer, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with control, answer:
+        text = request_to_file(Request("listen_unix", world.user.name, path=str(path)))
+        with theirs, answering:
+            process = await asyncio.create_subprocess_exec(*world.command(), stdin=theirs.fileno())
+            send(control, {"do": "start", "id": 1}, [answering.fileno(), text])
+            send(control, {"do": "remove", "id": 1})
+        os.close(text)
+        if not listens:
+            answer.close()
+        ready, ended = [await asyncio.to_thread(receive, control) for _ in range(2)]
+        assert ready == ({"id": 0, "status": 0}, [])
+        assert ended is not None
+        assert (ended[0]["status"] == 0) is listens
+        await until(lambda: not path.exists())
+    assert await process.wait() == 0
+
+
 async def test_a_socket_at_a_path_replaces_nothing(world: World, spawner: Spawner) -> None:
     """What is at the path stays, and a refused request removes nothing: not at once, and not at the end."""
     path = world.new_path()
     first = await spawner.listen_unix(world.user.name, str(path))
     with pytest.raises(AlreadyExists, match=f"cannot listen at {path}: Address already in use"):
         await spawner.listen_unix(world.user.name, str(path))
+    await until(lambda: children_of(spawner) == [])
     (await spawner.connect_unix(world.user.name, str(path))).close()
     first.close()
     await until(lambda: not path.exists())

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ import pytest
 from runtime.core.errors import AccessDenied, NotFound, TeleportError, Unavailable
 from runtime.node.spawner import Exit, Program, Spawner, Terminal, spawner_command
 from tests.servers.osusers import OsUser
-from tests.servers.spawners import World, read_until, refused, run, said, spawning
+from tests.servers.spawners import World, read_all, read_until, refused, run, said, spawning
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,19 +57,6 @@ def changed(user: OsUser, option: str, value: str, back: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["usermod", option, back, user.name], check=True, capture_output=True, timeout=30)
-
-
-@contextmanager
-def spared() -> Iterator[None]:
-    """Be spared when memory runs out, as far as a container allows it."""
-    score = Path("/proc/self/oom_score_adj")
-    old = score.read_text()
-    with suppress(PermissionError):
-        score.write_text("-500")
-    try:
-        yield
-    finally:
-        score.write_text(old)
 
 
 def owner_and_mode(path: Path) -> tuple[int, int]:
@@ -128,6 +115,15 @@ class TestNodeOfRoot:
         assert b"Permission denied" in done.stderr
         child.send_signal("KILL")
         assert await child.wait() == Exit(None, "KILL")
+        os.close(child.terminal)
+
+    async def test_a_terminal_controls_the_session(self, spawner: Spawner, pair: tuple[OsUser, OsUser]) -> None:
+        """/dev/tty is the session's terminal also for a shell that, unlike bash, does not help itself to it."""
+        with changed(pair[0], "--shell", "/bin/dash", "/bin/bash"):
+            program = Program(pair[0].name, "exec", "echo hello > /dev/tty", terminal=Terminal("x", 80, 24))
+            child = await spawner.run(program)
+        assert child.terminal is not None
+        assert await read_all(child.terminal) == b"hello\r\n"
         os.close(child.terminal)
 
     async def test_an_expired_account_is_refused(self, spawner: Spawner, pair: tuple[OsUser, OsUser]) -> None:
@@ -208,12 +204,6 @@ class TestNodeOfRoot:
                 await spawner.connect_unix(user.name, listening.path)
             (await spawner.connect_unix(other.name, listening.path)).close()
             listening.close()
-
-    async def test_memory_runs_out_for_users_first(self, pair: tuple[OsUser, OsUser]) -> None:
-        """A service that is spared when memory runs out does not spare its users' programs."""
-        with spared():
-            async with spawning(spawner_command()) as spawner:
-                assert int(await said(spawner, pair[0], "cat /proc/self/oom_score_adj")) >= 0
 
     @pytest.mark.parametrize(
         ("broken", "text"),

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from runtime.cli import tsh_terminal
-from runtime.cli.profile import Home, Keys, Profile
+from runtime.cli.profile import Home, Keys, Profile, Wish, choose_profile
 from runtime.cli.tsh_address import Address
-from runtime.cli.tsh_login import Wish, choose_profile, log_in
+from runtime.cli.tsh_login import log_in
 from runtime.cli.tsh_terminal import Pipe
 from runtime.cli.webclient import UntrustedCertificate
 from runtime.core.clock import ManualClock

@@ -74,7 +74,7 @@ class Client:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    """A client whose home is tmp_path."""
+    """Return a client whose home is tmp_path."""
     with peer("sftp", tmp_path) as other:
         yield Client(other)
 
@@ -120,6 +120,17 @@ def test_a_link_is_not_followed_where_it_must_not_be(client: Client, tmp_path: P
     assert (tmp_path / "hard").is_symlink()
     assert client.status(Kind.REMOVE, string(b"link")) == Status.OK
     assert client.mode(b"file") == 0o600
+
+
+def test_an_owner_is_set_as_the_user_may(client: Client, tmp_path: Path) -> None:
+    """Its own ids, and the number that stands for "as it is"; another user's only where the user is root."""
+    (tmp_path / "file").write_text("")
+    own, keep = uint32(os.getuid()) + uint32(os.getgid()), uint32(2**32 - 1) * 2
+    for owner in (own, keep):
+        assert client.status(Kind.SETSTAT, string(b"file"), uint32(2) + owner) == Status.OK
+        assert (tmp_path / "file").stat().st_uid == os.getuid()
+    others = client.status(Kind.SETSTAT, string(b"file"), uint32(2) + uint32(1) + uint32(1))
+    assert others == (Status.OK if os.geteuid() == 0 else Status.PERMISSION_DENIED)
 
 
 # --- offsets and sizes ---------------------------------------------------------------------------------------------
@@ -203,6 +214,8 @@ def test_copy_data(client: Client, tmp_path: Path) -> None:
     assert copy(0, 3, 2) == Status.OK
     assert (tmp_path / "to").read_bytes()[:8] == b"56012012"
     assert copy(0, 0, 0, onto=source) == Status.FAILURE
+    again = client.handle(Kind.OPEN, string(b"from"), uint32(OpenFlag.WRITE), NO_ATTRIBUTES)
+    assert copy(0, 0, 0, onto=again) == Status.FAILURE
     assert copy(2**64 - 1, 1, 0) in (Status.OK, Status.BAD_MESSAGE)
 
 
@@ -282,6 +295,15 @@ def test_the_first_packet_is_the_version(tmp_path: Path) -> None:
         assert other.receive(1) == b""
         assert other.finish().code == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_requests_at_once(client: Client) -> None:
+    """Each of some thousand small requests in one piece has its answer, in their order."""
+    numbers = range(100, 5100)
+    client.other.send(b"".join(packet(Kind.CLOSE, uint32(number), string(b"")) for number in numbers))
+    answer = packet(Kind.STATUS, uint32(0), uint32(Status.FAILURE), string(b"no such handle"), string(b""))
+    answers = client.other.receive(len(answer) * len(numbers))
+    assert [int.from_bytes(answers[at + 5 : at + 9], "big") for at in range(0, len(answers), len(answer))] == [*numbers]
 
 
 def test_what_is_not_known_is_unsupported(client: Client) -> None:
@@ -388,9 +410,10 @@ def test_paths_begin_at_home(client: Client, tmp_path: Path) -> None:
     expand = string(b"expand-path@openssh.com")
     assert name(client, Kind.EXTENDED, expand, string(b"~")) == home
     assert name(client, Kind.EXTENDED, expand, string(b"~/folder")) == home + b"/folder"
-    assert name(client, Kind.EXTENDED, expand, string(b"~root")) == os.path.realpath(os.path.expanduser(b"~root"))
+    assert name(client, Kind.EXTENDED, expand, string(b"~root")) == os.fsencode(Path("~root").expanduser().resolve())
     assert client.status(Kind.EXTENDED, expand, string(b"~no-such-user/x")) == Status.FAILURE
-    assert name(client, Kind.EXTENDED, string(b"home-directory"), string(b"root")) == os.path.expanduser(b"~root")
+    of_root = name(client, Kind.EXTENDED, string(b"home-directory"), string(b"root"))
+    assert of_root == os.fsencode(Path("~root").expanduser())
     assert client.status(Kind.EXTENDED, string(b"home-directory"), string(b"../x")) == Status.FAILURE
 
 

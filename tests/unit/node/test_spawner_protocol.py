@@ -250,4 +250,4 @@ def test_the_spawner_imports_little() -> None:
         [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True, timeout=30
     )
     imported = {name.partition(".")[0] for name in done.stdout.split()}
-    assert not imported & {"asyncio", "asyncssh", "cryptography", "dataclasses", "logging", "pydantic", "ssl"}
+    assert not imported & {"asyncio", "asyncssh", "cryptography", "dataclasses", "pydantic", "ssl", "subprocess"}

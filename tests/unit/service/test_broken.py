@@ -27,6 +27,8 @@ EXPECTED = {
     "no_auth_server": (":1: teleport.auth_servers: auth does not run here", "--auth-server"),
     "not_yaml": (":5: ", "quoted scalar"),
     "nothing_enabled": (":2: auth_service.enabled: no service is enabled here",),
+    "openssh_server": (" has 2 mistakes:\n", ":3: proxy_service.openssh_servers[0].addr: is required",
+                       ":6: proxy_service.openssh_servers[1].addr: expected a port from 1 to 65535, found '0'"),
     "port_taken": (":3: proxy_service.tunnel_listen_addr: port 3023 is taken by proxy_service.listen_addr",),
     "secret_without_key": (":6: teleport.storage.secret_key: secret_key needs access_key",),
     "several": (" has 5 mistakes:\n",),
