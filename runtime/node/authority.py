@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Protocol
 
 from runtime.core.access import Grant, access_to_node
 from runtime.core.errors import AccessDenied
 from runtime.core.resources import Role, User
-from runtime.core.resources.authority import AuthorityType
-from runtime.pki.certificate import read_certificate
 from runtime.pki.identity import UserIdentity
+from runtime.pki.standing import check_source, check_standing, holder
 from runtime.pki.trust import Trust
 from runtime.pki.verify import verify_user
 
@@ -67,30 +65,13 @@ class NodeAccess:
     def validate(self, login: str, certificate: bytes, peer: Peer) -> UserIdentity:
         """Return the person whom a certificate lets in as `login`. Raises AccessDenied."""
         identity = verify_user(certificate, self._trust(), self._now())
-        sources = identity.source_addresses
-        if sources and not any(ip_address(peer.host.partition("%")[0]) in network for network in sources):
-            raise AccessDenied(
-                f"the certificate is good from {', '.join(map(str, sources))} only, not from {peer.host}",
-                hint="Through a proxy it is the proxy's address that counts.",
-            )
+        check_source(identity, peer.host)
         self.authorise(identity, login)
         return identity
 
     def authorise(self, identity: UserIdentity, login: str) -> Grant:
         """Return what the person may do as `login` on this node at this moment. Raises AccessDenied."""
-        proof = identity.proof
-        if identity.cluster != self._cluster:
-            raise AccessDenied(f"the certificate is of cluster {identity.cluster}; this node is in {self._cluster}")
-        if self._trust().find(proof.authority.key.blob) != proof.authority:
-            raise AccessDenied(
-                f"the {proof.authority} that signed the certificate is not trusted any more",
-                hint="Log in again: tsh login.",
-            )
-        if self._now() >= proof.valid_before:
-            raise AccessDenied(
-                f"the certificate expired at {proof.valid_before:%Y-%m-%d %H:%M:%S} UTC",
-                hint="Log in again: tsh login.",
-            )
+        check_standing(identity, self._trust(), self._now(), cluster=self._cluster)
         if login not in identity.logins:
             raise AccessDenied(
                 f"the certificate of user {identity.user} is for {', '.join(identity.logins)}, not for {login[:64]!a}",
@@ -109,11 +90,4 @@ class NodeAccess:
 
         Who shows such a one may know why it is refused.
         """
-        try:
-            read = read_certificate(certificate)
-        except AccessDenied:
-            return None
-        authority = self._trust().find(read.signature.ca_key)
-        if authority is None or authority.type is not AuthorityType.USER or not read.signature_is_good():
-            return None
-        return read.key_id
+        return holder(certificate, self._trust())

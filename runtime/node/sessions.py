@@ -30,6 +30,7 @@ from runtime.node.authority import NodeAccess
 from runtime.node.environment import ClientVariables, session_environment
 from runtime.node.pipes import Sink, Source
 from runtime.node.recording import Recordings, SessionRecording
+from runtime.node.registry import Running
 from runtime.node.spawner import SIGNALS, Child, Exit, Program, Spawner
 from runtime.pki.identity import UserIdentity
 from runtime.transport.capture import Proved
@@ -55,6 +56,7 @@ class Node:
     spawner: Spawner
     audit: Audit
     recordings: Recordings
+    running: Running
 
 
 class Session(SessionHandler):
@@ -206,7 +208,8 @@ class Session(SessionHandler):
         try:
             copy = programs.copy_of(request, self._grant)
         except TeleportError as error:
-            self._record(transfer.refused(request.kind, error, request.command))
+            protocol = "sftp" if request.kind == "subsystem" else "scp"
+            self._record(transfer.refused(protocol, error, request.command))
             self._channel.write_error(transfer.refusal(error))
             self._channel.exit(COPY_REFUSED)
             return
@@ -225,6 +228,14 @@ class Session(SessionHandler):
             return
         self._child = child
         interactive = program.terminal is not None or program.kind == "shell"
+        self._node.running.enter(
+            self.id,
+            user=proved.identity.user,
+            login=proved.login,
+            command=events.text(program.command) or ("" if program.kind == "shell" else program.kind),
+            interactive=interactive,
+            end=self.end,
+        )
         if interactive:
             self._emit(EventType.SESSION_START, **self._sized())
         self._connect(child)
@@ -326,6 +337,8 @@ class Session(SessionHandler):
 
     def _output(self, data: bytes) -> None:
         """Record output and pass it on. All output of a session passes here, or in `_error_output`."""
+        if self._transcript is not None:
+            self._last_input = self._loop.time()  # a long download has no input, and is not idle
         if self._recorded(data):
             self._channel.write(data)
 
@@ -358,6 +371,7 @@ class Session(SessionHandler):
         (self._channel.pause_reading if yes else self._channel.resume_reading)()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
+        self._node.running.leave(self.id)
         if not task.cancelled() and (error := task.exception()):
             logger.error("session %s failed", self.id, exc_info=error)
             self._channel.abort()

@@ -161,7 +161,9 @@ def _window(certificate: Certificate, now: datetime, skew: timedelta) -> tuple[d
             f"the certificate is not valid before {after:%Y-%m-%d %H:%M:%S} UTC", hint="Check both machines' clocks."
         )
     if now >= before + skew:
-        raise AccessDenied(f"the certificate expired at {before:%Y-%m-%d %H:%M:%S} UTC", hint="Log in again: tsh login.")
+        raise AccessDenied(
+            f"the certificate expired at {before:%Y-%m-%d %H:%M:%S} UTC", hint="Log in again: tsh login."
+        )
     return after, before
 
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Protocol
 
 from runtime.core.errors import AccessDenied
 from runtime.core.resources import User
-from runtime.core.resources.authority import AuthorityType
-from runtime.pki.certificate import read_certificate
 from runtime.pki.identity import UserIdentity
+from runtime.pki.standing import check_source, check_standing
 from runtime.pki.verify import verify_user
 from runtime.proxy.cluster import ClusterView
-
-_LOG_IN = "Log in again: tsh login."
 
 
 class Peer(Protocol):
@@ -46,11 +42,7 @@ class Gate:
                 f"the certificate of user {identity.user} is for {', '.join(identity.logins)}, not for {login[:64]!a}",
                 hint="Name one of these before the @ of the proxy's address.",
             )
-        sources = identity.source_addresses
-        if sources and not any(ip_address(peer.host.partition("%")[0]) in network for network in sources):
-            raise AccessDenied(
-                f"the certificate is good from {', '.join(map(str, sources))} only, not from {peer.host}"
-            )
+        check_source(identity, peer.host)
         if identity.force_command is not None:
             raise AccessDenied("the certificate is for one command, and a proxy runs none")
         self.authorise(identity)
@@ -58,30 +50,5 @@ class Gate:
 
     def authorise(self, identity: UserIdentity) -> User:
         """Return the user as it is now, if the identity still holds. Raises AccessDenied."""
-        proof = identity.proof
-        if identity.cluster != self._view.name:
-            raise AccessDenied(
-                f"the certificate is of cluster {identity.cluster}; this proxy is in {self._view.name}",
-                hint="Connect to a proxy of that cluster.",
-            )
-        if self._view.trust().find(proof.authority.key.blob) != proof.authority:
-            raise AccessDenied(
-                f"the {proof.authority} that signed the certificate is not trusted any more", hint=_LOG_IN
-            )
-        if self._now() >= proof.valid_before:
-            raise AccessDenied(f"the certificate expired at {proof.valid_before:%Y-%m-%d %H:%M:%S} UTC", hint=_LOG_IN)
+        check_standing(identity, self._view.trust(), self._now(), cluster=self._view.name)
         return self._view.people.user(identity.user)
-
-    def holder(self, certificate: bytes) -> str | None:
-        """Return the user to whom an authority of ours gave a certificate, expired or not; None for a stranger's.
-
-        Such a one may know why it is refused.
-        """
-        try:
-            shown = read_certificate(certificate)
-        except AccessDenied:
-            return None
-        authority = self._view.trust().find(shown.signature.ca_key)
-        if authority is None or authority.type is not AuthorityType.USER or not shown.signature_is_good():
-            return None
-        return shown.key_id

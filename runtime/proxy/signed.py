@@ -14,7 +14,6 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 
 from aiohttp import web
 
@@ -33,6 +32,7 @@ from runtime.core.errors import AccessDenied
 from runtime.core.resources import Role, User
 from runtime.pki.identity import UserIdentity
 from runtime.pki.sshsig import verify
+from runtime.pki.standing import check_source
 from runtime.pki.trust import Trust
 from runtime.pki.verify import verify_user
 from runtime.proxy.cluster import ClusterView
@@ -95,23 +95,6 @@ def prove(claim: Claim, method: str, target: str, *, cluster: str, trust: Trust,
     except AccessDenied as error:
         raise Unauthenticated(str(error), hint=error.hint or _HOW) from error
     return identity
-
-
-def check_source(identity: UserIdentity, address: str) -> None:
-    """Raise AccessDenied when the certificate may not be used from there (PROTOCOL.certkeys, source-address)."""
-    if not identity.source_addresses:
-        return
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        parsed = None
-    # A listener on [::] sees IPv4 peers as ::ffff:a.b.c.d.
-    source = getattr(parsed, "ipv4_mapped", None) or parsed
-    if source is None or not any(source in network for network in identity.source_addresses):
-        raise AccessDenied(
-            f"the certificate of user {identity.user} may not be used from {address[:64]}",
-            hint="Ask from a machine that it is for, or log in here.",
-        )
 
 
 class SignedRequests:

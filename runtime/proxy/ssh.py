@@ -23,6 +23,7 @@ from runtime.core.access import sight
 from runtime.core.clock import Clock
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound, TeleportError, Unavailable
 from runtime.pki.identity import UserIdentity
+from runtime.pki.standing import holder
 from runtime.proxy.cluster import ClusterView
 from runtime.proxy.dialling import Dialler
 from runtime.proxy.gate import Gate
@@ -123,7 +124,7 @@ class SSHPort:
         return _Connection(self, proved)
 
     def _denied(self, denied: Denied) -> str:
-        user = self._gate.holder(denied.certificate) if denied.certificate is not None else None
+        user = holder(denied.certificate, self._view.trust()) if denied.certificate is not None else None
         if user is None:
             return ""
         self._view.audit.emit(

@@ -124,7 +124,9 @@ ATTEMPTS = {
     "future": Attempt(lambda cluster: skewed(cluster, timedelta(seconds=75)), "by the proxy's clock it is"),
     "one command": Attempt(lambda cluster: certified(cluster, force_command="id"), "for running one command"),
     "another network": Attempt(
-        lambda cluster: certified(cluster, source_addresses=(ip_network("192.0.2.0/24"),)), "may not be used from", 403
+        lambda cluster: certified(cluster, source_addresses=(ip_network("192.0.2.0/24"),)),
+        "is good from 192.0.2.0/24",
+        403,
     ),
     "nobody we know": Attempt(lambda cluster: certified(cluster, "mallory"), "there is no user mallory", 403),
 }

@@ -167,7 +167,7 @@ def test_another_clusters_user_is_nobody_here(world: World) -> None:
     """Even where its authority is trusted: that is for the trusted cluster's mapping to allow."""
     other = Signer(AuthorityType.USER, "leaf", generate_key())
     world.trust = Trust([USERS.public, other.public])
-    with pytest.raises(AccessDenied, match="of cluster leaf; this node is in main"):
+    with pytest.raises(AccessDenied, match="of cluster leaf; this is cluster main"):
         world.access.validate("root", certificate(other, cluster="leaf"), HERE)
 
 

@@ -20,6 +20,7 @@ from runtime.pki.identity import UserIdentity
 from runtime.pki.keys import KeyAlgorithm, generate_key
 from runtime.pki.signing import random_serial, sign_member
 from runtime.pki.sshsig import sign
+from runtime.pki.standing import check_source
 from runtime.pki.trust import Signer, Trust
 from runtime.proxy.signed import (
     AUDITED_PER_SOURCE,
@@ -27,7 +28,6 @@ from runtime.proxy.signed import (
     Claim,
     SignedRequests,
     Unauthenticated,
-    check_source,
     prove,
     read_claim,
 )
@@ -224,7 +224,7 @@ def test_a_certificate_may_be_for_some_networks_only(world: World, address: str,
     if taken:
         check_source(identity, address)
     else:
-        with pytest.raises(AccessDenied, match="may not be used from"):
+        with pytest.raises(AccessDenied, match="only, not from"):
             check_source(identity, address)
 
 
