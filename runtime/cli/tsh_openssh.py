@@ -35,7 +35,7 @@ _LOGIN = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 # shell reads again. The inner ssh runs beside the shell, not in its place: only so there is somebody left to say what
 # to do when the proxy is away, and the trap ends it the moment that the outer ssh hangs up. 255 is ssh's own failure.
 _PROXY_COMMAND = (
-    'exec 3<&0; ssh -F "$1" -l "$2" -s {hop} "proxy:$3:$4$5" <&3 3<&- & trap "kill $!" HUP INT TERM; wait $!; '
+    'exec 3<&0; ssh -F "$1" -l "$2" -s {hop} "proxy:$3:$4$5" <&3 3<&- & trap "kill $! 2>&-" HUP INT TERM; wait $!; '
     'code=$?; [ $code != 255 ] || echo "hint: The way through proxy {address} has ended, see above. '
     'Your login: tsh status. The nodes: tsh ls" >&2; exit $code'
 )

@@ -46,8 +46,11 @@ PROXY, SITES = "proxy:", "proxysites"
 FAREWELL_SECONDS = 2.0
 """How long a client may take to read the end of its connection when the service stops."""
 
-_OK, _REFUSED, _BROKEN = 0, 1, 255
-"""Exit statuses. 255 is ssh's own for what went wrong on the way; who gets 1 was told why."""
+HANGING_UP_SECONDS = 0.5
+"""How long a client may take to hang up by itself, once its last channel has ended."""
+
+_OK, _ENDED = 0, 1
+"""Exit statuses. Who gets 1 was told why, or the node said the last word; 255 is ssh's own for not getting here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,9 @@ class SSHPort:
         if self._serving:
             logger.info("%d sessions go on for %g s at most", len(self._serving), grace)
             await asyncio.wait(self._serving, timeout=grace)
+        # Who was just told how it ended hangs up by itself: ended by us, ssh would take that for a failure.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._listener.wait_closed(), min(grace, HANGING_UP_SECONDS))
         self._listener.end()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._listener.wait_closed(), FAREWELL_SECONDS)
@@ -150,7 +156,7 @@ class SSHPort:
         except TeleportError as error:
             self.rejected(proved, name, error)
             channel.write_error(_told(error))
-            return _REFUSED
+            return _ENDED
 
     def rejected(self, proved: Proved[UserIdentity], asked: str | None, error: TeleportError) -> None:
         """Log that somebody did not get what was asked for."""
@@ -197,7 +203,7 @@ class SSHPort:
             channel.write_error(
                 _told(Unavailable(f"the connection to {label} broke: {ended.error.strerror or ended.error}"))
             )
-        return _BROKEN if ended.by_far else _OK
+        return _ENDED if ended.by_far else _OK
 
     async def _route(self, identity: UserIdentity, text: str) -> tuple[Route, PresenceEntry]:
         """Return the way to the node that is meant, among those that the user may know of."""

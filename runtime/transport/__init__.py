@@ -6,6 +6,7 @@
     capture                                       overrides for the server's login (findings A1, A5, A7, A8)
     options                                       asyncssh's own settings, each one stated
     server, client                                `listen` and `connect`
+    through, remote                               a client's connection inside another, and what is done on one
     gateway, relay                                a channel that is one subsystem by name, and its bytes to and from TCP
 
 Whom to trust is not decided here: a service hands in a function that does. The findings A1 to A8 and what answers each

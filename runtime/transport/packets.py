@@ -216,8 +216,12 @@ class Packets(SSHConnection, asyncio.BufferedProtocol):
             super().send_packet(pkttype, *args, handler=handler)
 
     def send_data(self, channel: SSHChannel[bytes], data: memoryview) -> None:
-        """Write data to a channel; what may go at once goes in one piece and without a copy in the channel's buffer."""
-        cipher = None if channel._send_buf or channel._send_state != "open" else self._sealer()
+        """Write data to a channel; what may go at once goes in one piece and without a copy in the channel's buffer.
+
+        Raises OSError when the channel is closed for sending.
+        """
+        waits = channel._send_buf or channel._send_state != "open" or self._held()
+        cipher = None if waits else self._sealer()
         now = min(len(data), channel._send_window) if cipher else 0
         if cipher and now:
             largest, number = channel._send_pktsize, channel._send_chan
@@ -231,6 +235,10 @@ class Packets(SSHConnection, asyncio.BufferedProtocol):
             self._send(frames[:end])
         if now < len(data):
             channel.write(bytes(data[now:]))
+
+    def _held(self) -> bool:
+        """Whether channels are to send nothing for now."""
+        return not self._kex_complete
 
     def _send(self, data: Buffer) -> None:
         super()._send(data)  # type: ignore[arg-type]  # asyncssh's own is never but bytes; its transports take any

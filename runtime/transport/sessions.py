@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import asyncssh
 from asyncssh.channel import SSHServerChannel
@@ -19,6 +19,7 @@ from asyncssh.connection import SSHServerConnection
 from asyncssh.packet import SSHPacket
 
 from runtime.core.errors import TeleportError
+from runtime.transport.packets import Packets
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +103,13 @@ class SessionChannel:
 
     def __init__(self, channel: SSHServerChannel[bytes]) -> None:
         self._channel = channel
+        self._connection = cast("Packets", channel.get_connection())
         self._last: Callable[[], None] | None = None
 
     def write(self, data: bytes) -> None:
         """Send output."""
         with suppress(OSError):
-            self._channel.write(data)
+            self._connection.send_data(self._channel, memoryview(data))
 
     def write_error(self, data: bytes) -> None:
         """Send output to the client's stderr."""

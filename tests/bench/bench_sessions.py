@@ -2,8 +2,9 @@
 
 `python -m tests.bench sessions [bytes|logins|latency|idle|crowd|steady|cluster]`: all of them unless one is named. The
 first six measure our SSH port and relay in a process of their own, against defaults of sshd; `cluster` is real
-`teleport start` processes, with a node of ours in place of the sshd behind. The routes take turns, so that a busy machine is busy for all of them, and what is compared are the ratios of neighbours.
-Clients and servers share the machine's cores. CPU is the server's alone: the proxy's, or the jump's with its children.
+`teleport start` processes, with a node of ours in place of the sshd behind. The routes take turns, so that a busy
+machine is busy for all of them, and what is compared are the ratios of neighbours. Clients and servers share its
+cores. CPU is the server's alone: the proxy's, or the jump's with its children.
 
 BENCH_STEADY_SECONDS (10) is how long `steady` runs; five minutes are 300.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -46,6 +49,7 @@ Figures = dict[str, list[float]]
 
 def run(arguments: list[str]) -> None:
     """Print a table for each thing that is asked for."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for name in arguments or _TABLES:
@@ -291,9 +295,7 @@ def _cluster(servers: Servers) -> None:
             for title, theirs, mine in (("direct", "direct", alone), ("proxy beside ssh -J", "jump", ours)):
                 for direction, transfer in (("down", _download), ("up", _upload)):
                     pair = ([*servers.ssh(cipher, theirs)], [*mine, "-c", cipher, "db2.main"])
-                    speeds = [
-                        [MEGABYTES / _seconds(lambda ssh=ssh: transfer(ssh)) for ssh in pair] for _ in range(ROUNDS)
-                    ]
+                    speeds = [[MEGABYTES / _seconds(partial(transfer, ssh)) for ssh in pair] for _ in range(ROUNDS)]
                     _pair(f"{name} {title}, {direction}", speeds)
         print(f"{'HOST true through the proxy, s':<44}{'ssh':>10}{'tsh ssh':>10}{'ratio':>14}   wanted")
         plain, handed = [*ours, "db2.main", "true"], ("ssh", "db2", "true")

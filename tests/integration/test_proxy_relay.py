@@ -107,7 +107,7 @@ async def test_the_client_ends_first(world: World) -> None:
 
 
 async def test_the_node_ends_first(world: World) -> None:
-    """All that it sent arrives; what the client still says reaches a node that only stopped speaking; then 255."""
+    """All that it sent arrives; what the client still says reaches a node that only stopped speaking; then 1."""
     process, (reader, writer) = await world.session()
     assert process.stdin is not None
     assert process.stdout is not None
@@ -120,7 +120,7 @@ async def test_the_node_ends_first(world: World) -> None:
         process.stdin.write_eof()
         assert await reader.read(-1) == b"last words"
     status, _, errors = await ended(process)
-    assert (status, errors) == (255, "")
+    assert (status, errors) == (1, "")
 
 
 async def test_the_node_speaks_first(world: World) -> None:
@@ -166,7 +166,7 @@ async def test_what_comes_before_there_is_a_connection(
 
 
 async def test_a_node_that_is_gone_half_way(world: World) -> None:
-    """What had been sent arrives; then a line that names the node, and 255."""
+    """What had been sent arrives; then a line that names the node, and 1."""
     process, (_, writer) = await world.session()
     assert process.stdout is not None
     writer.write(b"half a ")
@@ -175,7 +175,7 @@ async def test_a_node_that_is_gone_half_way(world: World) -> None:
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
     async with asyncio.timeout(30):
-        assert await process.wait() == 255
+        assert await process.wait() == 1
     _, out, errors = await ended(process)
     assert out == b""
     assert errors.startswith("teleport: the connection to node db1 (127.0.0.1:")
@@ -224,7 +224,7 @@ async def test_half_a_connection_does_not_last(world: World, monkeypatch: pytest
     async with asyncio.timeout(30):
         assert process.stdout is not None
         assert await process.stdout.read(-1) == b"bye"
-        assert await process.wait() == 255
+        assert await process.wait() == 1
 
 
 # --- who does not read makes the other wait -----------------------------------------------------------------------

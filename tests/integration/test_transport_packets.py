@@ -248,3 +248,61 @@ async def test_a_peer_that_answers_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
         done = await connection.run("echo", input=b"still there", encoding=None)
         assert done.stdout == b"still there"
         assert server.refusals == []
+
+
+class Source(asyncssh.SSHServerSession[bytes]):
+    """Sends without end until it is told to wait, by the short way."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.paused = False
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        """Keep the channel."""
+        self._channel = chan
+
+    def exec_requested(self, command: str) -> bool:
+        """Accept any command."""
+        return True
+
+    def session_started(self) -> None:
+        """Begin."""
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """Wait."""
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        """Send on, though never for ever: a fault shows as megabytes, not as a full memory."""
+        connection: Any = self._channel.get_connection()
+        self.paused = False
+        while not self.paused and self.sent < 64 * 1024 * 1024:
+            piece = pattern(100_000)
+            connection.send_data(self._channel, memoryview(piece))
+            self.sent += len(piece)
+
+
+async def test_the_short_way_heeds_the_socket() -> None:
+    """With a window of 4 GiB and nobody reading, what is sent by `send_data` waits, is told to, and is bounded (A6)."""
+    sources: list[Source] = []
+
+    class _Sources(Handler):
+        def session_requested(self) -> Source:
+            sources.append(Source())
+            return sources[-1]
+
+    async with port(handler=lambda _proved, _connection: _Sources()) as server, raw_client(server.number) as raw:
+        assert await raw.log_in("joe", server.users.issue(["joe"]))
+        channel = await raw.open_channel(window=2**32 - 1)
+        assert channel is not None
+        raw.stop_reading()
+        raw.execute(channel, "send")
+        await until(lambda: sources and sources[0].paused, "the session is told to wait")
+        connection: Any = next(iter(server.listener._connections))
+        assert connection._transport.get_write_buffer_size() <= 2 * LIMITS.write_pause + 100_000
+        assert connection._channels[channel].get_write_buffer_size() <= 200_000
+        before = sources[0].sent
+        raw.go_on_reading()
+        await until(lambda: sources[0].sent > before, "it goes on once there is room")
+        assert server.refusals == []
