@@ -100,7 +100,9 @@ class Sink:
         if self._closed or self._over:
             return
         self._waiting += data
-        if not self._writing:
+        if self._writing:
+            self._tell()
+        else:
             self._ready()
 
     def end(self) -> None:

@@ -55,6 +55,11 @@ class Spool:
         self._open.add(sid)
         return Recorder(self, sid, files, now)
 
+    @property
+    def busy(self) -> bool:
+        """Whether any recording is being made."""
+        return bool(self._open)
+
     def is_open(self, sid: str) -> bool:
         """Tell whether a recording is still being made."""
         return sid in self._open

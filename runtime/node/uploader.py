@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 """How often a recording that grows is brought to auth."""
 MAX_PAUSE_SECONDS = 15.0
+BUSY_BYTES_PER_SECOND = 4 * 1024**2
+"""How fast recordings are brought to auth while sessions run, which need the processor themselves; else as fast as it
+goes."""
 
 
 class Uploader:
@@ -83,6 +86,8 @@ class Uploader:
                 if had.size == sent[part]:
                     raise TeleportError(f"auth takes no more of recording {sid}")
                 sent[part] = had.size
+                if self._spool.busy:
+                    await asyncio.sleep(len(data) / BUSY_BYTES_PER_SECOND)
         if over:
             sizes = await asyncio.to_thread(self._spool.sizes, sid)
             await self._auth.call(methods.RECORDING_END, m.RecordingEnd(session=session, sizes=sizes))

@@ -86,18 +86,24 @@ def test_any_bytes_pass_in_commands_and_data(joe: Client) -> None:
 
 
 def test_what_the_client_does_not_read_the_command_does_not_write(joe: Client) -> None:
-    """A client that stands still holds up its own command, and nobody else's."""
-    marker = joe.folder / "all-written"
-    with joe.running(f"head -c 80000000 /dev/zero; touch {marker}") as slow:
+    """A client that stands still holds up its own command, and nobody else's; then it gets all."""
+    size = 80_000_000
+    with joe.running(f"echo $$; exec head -c {size} /dev/zero") as slow:
         assert slow.stdout is not None
-        assert slow.stdout.read(1) == b"\0"
+        progress = Path(f"/proc/{int(slow.stdout.readline())}/io")  # proc(5): `wchar` is what it has written
         slow.send_signal(signal.SIGSTOP)
+        seen: list[str] = []
+
+        def stands_still() -> bool:
+            seen.append(re.findall(r"wchar: \d+", progress.read_text())[0])
+            return len(seen) > 50 and len(set(seen[-50:])) == 1
+
+        wait_until(stands_still)
         assert joe.run("head -c 20000000 /dev/zero | wc -c").stdout.strip() == b"20000000"
-        assert not marker.exists()
+        assert stands_still()
         slow.send_signal(signal.SIGCONT)
-        assert len(slow.stdout.read()) == 80_000_000 - 1
+        assert len(slow.stdout.read()) == size
         assert slow.wait(60) == 0
-    assert marker.exists()
 
 
 def test_what_the_command_does_not_read_the_client_does_not_send(joe: Client) -> None:
@@ -108,19 +114,20 @@ def test_what_the_command_does_not_read_the_client_does_not_send(joe: Client) ->
         assert sending.stdin is not None
         assert sending.stdout is not None
         os.set_blocking(sending.stdin.fileno(), False)
-        sent = 0
+        sent = refused = 0
 
         def held_up() -> bool:
-            nonlocal sent
+            """Send on, and tell whether nothing was taken for a while."""
+            nonlocal sent, refused
             try:
                 sent += os.write(sending.stdin.fileno(), bytes(1_000_000)) if sending.stdin else 0
+                refused = 0
             except BlockingIOError:
-                return True
-            return False
+                refused += 1
+            assert sent < 30_000_000, "nothing holds it up"
+            return refused > 50
 
         wait_until(held_up)
-        wait_until(held_up)
-        assert sent < 30_000_000, "nothing held it up"
         gate.write_text("go\n")
         os.set_blocking(sending.stdin.fileno(), True)
         sending.stdin.close()

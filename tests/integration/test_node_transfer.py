@@ -216,6 +216,7 @@ def test_the_users_rights_are_the_limit(joe: Copying, there: Path, protocol: str
     for arguments in ((f"node:{there}/others/secret", "got"), (joe.here, f"node:{there}/others/new")):
         done = joe.scp(protocol, "-r", *arguments)
         assert is_denial(done)
+    (there / "others").chmod(0o700)
     assert not (joe.here / "got").exists()
 
 

@@ -42,7 +42,7 @@ def test_data_dir_is_private(auth: Teleport) -> None:
     }
     assert {"data/admin.identity", "data/auth.identity", "data/backend.sqlite"} <= set(modes)
     for name, mode in modes.items():
-        folder, event_log = name in ("data", "data/log"), name.startswith("data/log/")
+        folder, event_log = name in ("data", "data/log"), name.startswith("data/log/") and name.endswith(".log")
         assert mode == (0o700 if folder else 0o640 if event_log else 0o600), f"{name} is {mode:o}"
 
 

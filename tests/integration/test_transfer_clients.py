@@ -335,7 +335,15 @@ def test_the_reason_behind_a_failure(world: World) -> None:
     assert b"folder: Directory not empty" in done.stderr
 
 
-def test_a_full_disk(world: World, protocol: str) -> None:
+def test_a_device_that_is_full(world: World, protocol: str) -> None:
+    """The same of a disk that says so itself (full(4))."""
+    (world.here / "a").write_bytes(bytes(1_000_000))
+    done = world.scp(protocol, "a", "node:/dev/full")
+    assert done.returncode == 1
+    assert b"/dev/full: No space left on device" in done.stderr
+
+
+def test_a_file_that_may_not_grow(world: World, protocol: str) -> None:
     """The person reads why, and the exit code is scp's."""
     (world.here / "a").write_bytes(bytes(1_000_000))
     world.ssh.write_text(world.ssh.read_text().replace("exec ", "ulimit -f 100; exec "))

@@ -72,18 +72,18 @@ def test_much_data(joe: Tsh, tmp_path: Path) -> None:
 
 def test_descriptors_stay_as_they_were(joe: Tsh) -> None:
     """What others have open, too, is left as it was found: a shell's terminal that does not block is a broken one."""
-    ours, theirs = os.pipe()
+    inputs, outputs = os.pipe(), os.pipe()
     try:
         with subprocess.Popen(
-            joe.words("ssh", "--builtin", "db1", "echo in"), stdin=ours, stdout=theirs, env=joe.all_environment
+            joe.words("ssh", "--builtin", "db1", "echo in"), stdin=inputs[0], stdout=outputs[1], env=joe.all_environment
         ) as process:
             assert process.wait(60) == 0
-        assert os.get_blocking(ours)
-        assert os.get_blocking(theirs)
-        assert os.read(ours, 100) == b"in\n"
+        assert os.get_blocking(inputs[0])
+        assert os.get_blocking(outputs[1])
+        assert os.read(outputs[0], 100) == b"in\n"
     finally:
-        os.close(ours)
-        os.close(theirs)
+        for descriptor in (*inputs, *outputs):
+            os.close(descriptor)
 
 
 def test_without_openssh(joe: Tsh, tmp_path: Path) -> None:

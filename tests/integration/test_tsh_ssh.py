@@ -306,6 +306,14 @@ def test_refused(joe: Tsh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argu
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_proxy_says_is_enough(joe: Tsh) -> None:
+    """Where the proxy has told what is wrong, no hint of ours follows."""
+    done = joe.run("ssh", "nosuch", "true")
+    assert done.returncode == 255
+    assert "teleport: there is no node 'nosuch'" in done.stderr
+    assert "hint:" not in done.stderr
+
+
 def test_a_login_that_the_node_does_not_have(joe: Tsh) -> None:
     """A login that roles allow and the machine does not know is the node's to refuse, in its words."""
     done = joe.run("ssh", "guest@db1", "true")

@@ -139,7 +139,11 @@ def tsh_cluster(folder: Path) -> Iterator[TshCluster]:
                 "ssh_service": {"labels": {"env": "staging", "role": "web"}},
             },
         )
-        stack.enter_context(second.start())
+        try:
+            stack.enter_context(second.start())
+        except RuntimeError as error:
+            error.add_note(f"The process that it joins:\n{main.process.log_tail()}")
+            raise
         declare(main, user("joe", [LOGIN, "guest"]))
         wait_until(lambda: main.tctl("nodes", "ls").stdout.count("db") >= 2, "both nodes are listed")
         yield TshCluster(main, second)

@@ -168,6 +168,24 @@ async def test_a_sink_says_when_to_hold_and_loses_nothing() -> None:
     os.close(theirs)
 
 
+async def test_a_sink_says_when_to_hold_however_small_the_pieces() -> None:
+    """What counts is all that waits, also when the first piece alone was no reason."""
+    told: list[bool] = []
+    sink = Sink(told.append)
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    sink.attach(ours)
+    pieces = 0
+    while not told and pieces < 1000:
+        sink.write(b"x" * 1000)
+        pieces += 1
+        await asyncio.sleep(0)
+    assert told == [True]
+    assert pieces < 250  # what a pipe holds, and what may wait
+    sink.close()
+    os.close(theirs)
+
+
 async def test_a_child_that_reads_no_more_stops_nobody() -> None:
     """What is written to it is dropped, and the sender may go on."""
     told: list[bool] = []
