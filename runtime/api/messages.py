@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, StrictBool, StrictInt
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, StrictBool, StrictInt
 
 from runtime.core.callers import CallerKind
 from runtime.core.defaults import CERTIFICATE_TTL, JOIN_TOKEN_TTL, SIGNUP_TTL
@@ -407,7 +407,7 @@ class RecordingSession(Message):
     sid: UUID
     user: Text
     login: Text
-    started: datetime
+    started: AwareDatetime
     command: Text = ""
     """Empty for a shell."""
 
@@ -475,3 +475,63 @@ class RecordingData(Message):
 
     data: bytes
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+
+# --- running sessions --------------------------------------------------------------------------------------------
+
+MAX_RUNNING_SESSIONS = 2048
+"""Sessions of one report: as many as a message can surely hold."""
+
+
+class RunningSession(Message):
+    """A session that runs on a node."""
+
+    sid: UUID
+    user: Text
+    login: Text
+    started: AwareDatetime
+    command: Text = ""
+    """Empty for a shell."""
+    interactive: bool
+    """The log has a session.start of it, and is owed a session.end; of others it is told when the command ends."""
+
+
+class SessionReport(Message):
+    """All sessions that run on a node and started up to `time`, by the node's clock.
+
+    The end of any other session that started before has been logged already, if the node knew of it: what is missing
+    here and has no end was lost.
+    """
+
+    boot: UUID
+    """The node's process: another one knows nothing of its predecessor's sessions."""
+    time: datetime
+    sessions: Annotated[tuple[RunningSession, ...], Field(max_length=MAX_RUNNING_SESSIONS)]
+    complete: bool = True
+    """False: there are more, and nothing follows from one that is missing."""
+
+
+class SessionEntry(Message):
+    """A running session, and where it runs; `hostname` is empty when the node is not known now."""
+
+    session: RunningSession
+    node: Text
+    hostname: Text = ""
+
+
+class SessionList(Message):
+    """Running sessions, the oldest first."""
+
+    sessions: tuple[SessionEntry, ...]
+
+
+class SessionKill(Message):
+    """A session to end."""
+
+    sid: UUID
+
+
+class SessionOrder(Message):
+    """Sessions that a node has to end, as a piece of the answer to sessions.orders."""
+
+    sids: tuple[UUID, ...]

@@ -67,6 +67,11 @@ RECORDING_END = Method("recordings.end", m.RecordingEnd, m.Nothing, frozenset({C
 RECORDINGS_LIST = Method("recordings.list", m.RecordingQuery, m.RecordingList, frozenset({_ADMIN, _PROXY}))
 RECORDING_READ = Method("recordings.read", m.RecordingRead, m.RecordingData, frozenset({_ADMIN, _PROXY}))
 
+SESSIONS_REPORT = Method("sessions.report", m.SessionReport, m.Nothing, frozenset({CallerKind.NODE}))
+SESSIONS_ORDERS = Method("sessions.orders", m.Nothing, m.Nothing, frozenset({CallerKind.NODE}), pieces=m.SessionOrder)
+SESSIONS_LIST = Method("sessions.list", m.Nothing, m.SessionList, frozenset({_ADMIN}))
+SESSIONS_KILL = Method("sessions.kill", m.SessionKill, m.Nothing, frozenset({_ADMIN}))
+
 METHODS: dict[str, Method[Any, Any]] = {  # Any: each entry has its own types, checked where it is called and served
     method.name: method for method in list(globals().values()) if isinstance(method, Method)
 }

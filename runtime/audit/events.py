@@ -14,6 +14,7 @@ class EventType(StrEnum):
     SESSION_START = "session.start"
     """A session in a terminal has begun (manual)."""
     SESSION_END = "session.end"
+    """It has ended, with the `reason` if it did not by itself; `lost`: its node was, and nobody saw how (ours)."""
     EXEC = "exec"
     """A command has ended, with `command`, `exitCode` and `exitError` (manual)."""
     SCP = "scp"
@@ -25,6 +26,11 @@ class EventType(StrEnum):
     PROXY_CONNECT = "proxy.connect"
     PROXY_REJECTED = "proxy.rejected"
     WEB_REJECTED = "web.rejected"
+
+    RECORDING_DELETED = "recording.deleted"
+    """Auth has deleted a recording, whose `reason` is age or size (`audit` in teleport.yaml)."""
+    SESSION_KILLED = "session.killed"
+    """An administrator (`by`) had it ended."""
 
     USER_SIGNUP = "user.signup"
     USER_LOCKED = "user.locked"

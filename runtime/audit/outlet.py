@@ -45,21 +45,23 @@ class Outlet:
         self._position: Position | None = None
 
     async def run(self) -> None:
-        """Pass events on, until cancelled. A sink that is away is tried again; the log says so once."""
+        """Pass events on, until cancelled. A sink that is away is tried again; the log says why, each reason once."""
         failures = 0
+        reason = ""
         while True:
             try:
                 while await self.step():
                     pass
             except (TeleportError, OSError) as error:
                 failures += 1
-                if failures == 1:
+                if str(error) != reason:
+                    reason = str(error)
                     logger.error("audit events wait for %s: %s", self._sink.name, error)  # noqa: TRY400 - no bug of ours
                 await asyncio.sleep(self._rng.uniform(0, min(MAX_PAUSE_SECONDS, 2.0 ** min(failures, 10))))
                 continue
             if failures:
                 logger.warning("%s takes audit events again", self._sink.name)
-            failures = 0
+            failures, reason = 0, ""
             await asyncio.sleep(TICK_SECONDS)
 
     async def step(self) -> bool:
@@ -87,5 +89,6 @@ class Outlet:
 
     def _keep(self, position: Position) -> None:
         new = self._file.with_suffix(".new")
+        new.touch(mode=0o600)
         new.write_bytes(position.dump())
         new.replace(self._file)

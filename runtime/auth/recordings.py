@@ -11,6 +11,9 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -46,6 +49,17 @@ class Record(BaseModel):
     """The auth server that has the files."""
     over: bool = False
     size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A recording whose files are here; `size` is that of both, in bytes."""
+
+    sid: UUID
+    user: str
+    started: datetime
+    over: bool
+    size: int
 
 
 class Recordings:
@@ -96,15 +110,7 @@ class Recordings:
 
     async def all(self, user: str = "") -> list[m.RecordingEntry]:
         """Return what recordings there are, those of a user if one is named, the latest first."""
-        records = []
-        for item in (await self._backend.range(PREFIX)).items:
-            try:
-                record = Record.model_validate_json(item.value)
-            except ValidationError:
-                logger.warning("%s in the storage is no recording; it is left out", item.key)
-                continue
-            if user in ("", record.session.user):
-                records.append(record)
+        records = [record for record in await self._records() if user in ("", record.session.user)]
         records.sort(key=lambda record: record.session.started, reverse=True)
         return [_entry(record) for record in records]
 
@@ -127,6 +133,36 @@ class Recordings:
         except OSError as error:
             raise Unavailable(f"recording {wanted.sid} cannot be read: {error.strerror or error}") from error
 
+    async def stored(self) -> list[Stored]:
+        """Return the recordings that this server has, or should have: of some the files may be gone already.
+
+        Raises Unavailable, OSError.
+        """
+        sizes = await asyncio.to_thread(self._sizes)
+        here = self._auth()
+        return [
+            Stored(sid, record.session.user, record.session.started, record.over, sizes.get(sid, 0))
+            for record in await self._records()
+            if (sid := record.session.sid) in sizes or record.auth == here
+        ]
+
+    async def remove(self, sid: UUID) -> bool:
+        """Delete a recording that is over: its files, then what the storage knows; return whether this did it.
+
+        Raises Unavailable, OSError.
+        """
+        async with self._turns.setdefault(sid, asyncio.Lock()):
+            try:
+                if not (await self._record(sid)).over:
+                    return False
+                await asyncio.to_thread(self._unlink, sid)
+                await self._backend.delete(_key(sid))
+            except NotFound:  # another server on the same folder was first
+                return False
+            finally:
+                self._turns.pop(sid, None)
+        return True
+
     # --- inside --------------------------------------------------------------------------------------------------
 
     async def _known(self, node: str, session: m.RecordingSession) -> Record:
@@ -146,6 +182,15 @@ class Recordings:
             await self._backend.put(_key(session.sid), record.model_dump_json().encode())
         self._growing[session.sid] = record
         return record
+
+    async def _records(self) -> list[Record]:
+        records = []
+        for item in (await self._backend.range(PREFIX)).items:
+            try:
+                records.append(Record.model_validate_json(item.value))
+            except ValidationError:
+                logger.warning("%s in the storage is no recording; it is left out", item.key)
+        return records
 
     async def _record(self, sid: UUID) -> Record:
         try:
@@ -167,6 +212,24 @@ class Recordings:
             return os.open(file_name(str(sid), part), flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640, dir_fd=folder)
         finally:
             os.close(folder)
+
+    def _sizes(self) -> dict[UUID, int]:
+        """Return how many bytes each recording takes in the folder."""
+        sizes: dict[UUID, int] = {}
+        if self._folder is None or not self._folder.is_dir():
+            return sizes
+        for entry in os.scandir(self._folder):
+            sid, dot, _ = entry.name.partition(".")
+            with suppress(ValueError, FileNotFoundError):
+                if dot and str(UUID(sid)) == sid:
+                    sizes[UUID(sid)] = sizes.get(UUID(sid), 0) + entry.stat(follow_symlinks=False).st_size
+        return sizes
+
+    def _unlink(self, sid: UUID) -> None:
+        if self._folder is None or not self._folder.is_dir():
+            return
+        for path in self._folder.glob(f"{sid}.session.*"):  # the two, and what is derived from them
+            path.unlink(missing_ok=True)
 
     def _write(self, sid: UUID, part: Part, offset: int, data: bytes) -> int:
         descriptor = self._open(sid, part, os.O_WRONLY | os.O_CREAT)

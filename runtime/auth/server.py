@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from runtime.auth.membership import Members
 from runtime.auth.passwords import Passwords
 from runtime.auth.people import People
 from runtime.auth.presence import PresenceStore
+from runtime.auth.pruning import Pruner
 from runtime.auth.recordings import Recordings
+from runtime.auth.sessions import RunningSessions
 from runtime.auth.tokens import JoinToken, JoinTokens
 from runtime.backend.base import Backend
 from runtime.core import keys
@@ -65,6 +68,10 @@ class AuthOptions:
     key_algorithm: KeyAlgorithm = KeyAlgorithm.ED25519
     recordings: Path | None = None
     """The folder for recordings; None: none are kept."""
+    recordings_retention: timedelta | None = None
+    """How old recordings become; None: as old as they like."""
+    recordings_limit: int | None = None
+    """How many bytes they may take; None: as many as they like."""
 
 
 async def open_authorities(
@@ -138,8 +145,17 @@ class AuthService:
         )
         declared = Declared(backend)
         self._janitor = Janitor(declared, credentials, invites)
-        self._cleaning: asyncio.Task[None] | None = None
+        self._running = RunningSessions(backend, audit, clock.now)
+        self._tasks: list[asyncio.Task[None]] = []
         self._dispatcher = Dispatcher(self._refused)
+        recordings = Recordings(options.recordings, backend, auth=here)
+        self._pruner = Pruner(
+            recordings,
+            audit,
+            clock.now,
+            retention=options.recordings_retention,
+            limit=options.recordings_limit,
+        )
         parts = Parts(
             now=clock.now,
             declared=declared,
@@ -153,7 +169,8 @@ class AuthService:
             issuer=self.issuer,
             audit=audit,
             events=EventView(backend, clock.now),
-            recordings=Recordings(options.recordings, backend, auth=here),
+            recordings=recordings,
+            sessions=self._running,
             auth_servers=auth_servers,
         )
         register(self._dispatcher, parts)
@@ -180,7 +197,8 @@ class AuthService:
             limits=self._limits,
             clock=self._clock,
         )
-        self._cleaning = asyncio.create_task(self._janitor.run())
+        work = (self._janitor.run(), self._running.run(), self._pruner.run())
+        self._tasks = [asyncio.create_task(each) for each in work]
         return self._listener.address.host, self._listener.address.port
 
     async def renew(self, *, host_key: bytes, host_certificate: bytes) -> None:
@@ -200,9 +218,10 @@ class AuthService:
             self._listener.abort()
             await self._listener.wait_closed()
         await self.local.close()
-        if self._cleaning is not None:
-            self._cleaning.cancel()
-            await asyncio.wait([self._cleaning])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         self._passwords.close()
 
     def _connected(self, proved: Proved[Caller], _: object) -> Handler:

@@ -6,23 +6,20 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
-from runtime.audit.log import EventLog
-from runtime.audit.outlet import Outlet
 from runtime.auth.configuration import Configuration, follow
-from runtime.auth.events import StorageSink
 from runtime.auth.membership import public_keys
 from runtime.auth.server import AuthService
 from runtime.backend.base import Backend
+from runtime.cli.start_audit import open_log, pass_on
 from runtime.cli.start_storage import open_storage
 from runtime.cli.surroundings import Surroundings
 from runtime.core import keys
 from runtime.core.callers import MEMBERS, CallerKind
-from runtime.core.errors import CorruptState, InvalidSettings, NotFound, TeleportError
+from runtime.core.errors import CorruptState, NotFound, TeleportError
 from runtime.core.version import __version__
 from runtime.pki.keys import generate_key
 from runtime.service.identity import StoredIdentity, identities_of
@@ -68,7 +65,7 @@ class AuthPart:
     async def start(self) -> None:
         """Open the storage, waiting for one that is away, and listen. Raises TeleportError."""
         async with AsyncExitStack() as stack:
-            audit = self._open_log()
+            audit = open_log(self._settings, self._clock)
             stack.callback(audit.close)
             storage = await open_storage(self._settings, self._clock, self._metrics)
             stack.push_async_callback(storage.backend.close)
@@ -116,7 +113,7 @@ class AuthPart:
     async def run(self) -> None:
         """Send heartbeats, keep the list of auth servers, the administrator's identity and the shared log current."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(Outlet(self._log_folder, StorageSink(self._backend, self._clock.now)).run())
+            group.create_task(pass_on(self._settings, self._backend, self._clock, host=self._node_name))
             group.create_task(self.member.run())
             group.create_task(self._follow_servers())
             group.create_task(self._renew_admin())
@@ -176,25 +173,6 @@ class AuthPart:
         identity = identities_of(membership, key.to_openssh(), cluster)[role]
         self._data_dir.keep(identity)
         return identity
-
-    @property
-    def _log_folder(self) -> Path:
-        return Path(self._settings.teleport.data_dir) / "log"
-
-    def _open_log(self) -> EventLog:
-        folder = self._log_folder
-        try:
-            return EventLog(folder, self._clock)
-        except BlockingIOError as error:
-            raise InvalidSettings(
-                f"another process keeps its audit log in {folder}",
-                hint="Is teleport running already? Two of them need a data_dir each.",
-            ) from error
-        except OSError as error:
-            raise InvalidSettings(
-                f"the audit log cannot be kept in {folder}: {error.strerror or error}",
-                hint="It must be a folder that the user who starts teleport may write to.",
-            ) from error
 
     def _apply(self, configuration: Configuration) -> None:
         if configuration != self._configuration:

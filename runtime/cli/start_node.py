@@ -15,6 +15,7 @@ from runtime.core.callers import CallerKind
 from runtime.core.errors import TeleportError
 from runtime.node.labels import NodeLabels
 from runtime.node.recording import Recordings
+from runtime.node.registry import Registry, Running
 from runtime.node.service import NodeOptions, NodeService
 from runtime.node.spool import Spool
 from runtime.node.uploader import Uploader
@@ -53,6 +54,8 @@ class NodeRole:
         spool = Spool(surroundings.data_dir.path / SPOOL_FOLDER, limit=ssh.spool_limit * 1024**2)
         self._uploader = Uploader(spool, member.auth)
         self._proxies = ProxyAddresses(Directory(member.auth, CallerKind.PROXY))
+        running = Running(surroundings.clock.now)
+        self._registry = Registry(running, member.auth, self._audit)
         self._service = NodeService(
             node_options(settings, addr),
             identity=lambda: member.identity,
@@ -61,6 +64,7 @@ class NodeRole:
             proxies=self._proxies,
             audit=self._audit,
             recordings=Recordings(spool, ssh.recording),
+            running=running,
             clock=surroundings.clock,
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -78,7 +82,13 @@ class NodeRole:
         """Know who may come in, and listen. Raises TeleportError."""
         self._tasks = [
             asyncio.create_task(work)
-            for work in (self._following.run(), self._audit.run(), self._proxies.run(), self._uploader.run())
+            for work in (
+                self._following.run(),
+                self._audit.run(),
+                self._proxies.run(),
+                self._uploader.run(),
+                self._registry.run(),
+            )
         ]
         await self._following.ready(PATIENCE_SECONDS)
         await self._service.start()

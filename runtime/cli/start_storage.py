@@ -78,7 +78,7 @@ async def _open(settings: Settings, clock: Clock, metrics: Metrics) -> Storage:
 
 def auth_options(settings: Settings) -> AuthOptions:
     """Return what the service needs of teleport.yaml."""
-    auth = settings.auth_service
+    auth, audit = settings.auth_service, settings.audit
     return AuthOptions(
         address=auth.listen_addr.host,
         port=auth.listen_addr.port,
@@ -91,4 +91,6 @@ def auth_options(settings: Settings) -> AuthOptions:
         ),
         key_algorithm=auth.ca_key_algorithm,
         recordings=Path(settings.teleport.data_dir) / "log" / "sessions" / "default",
+        recordings_retention=audit.recordings_retention,
+        recordings_limit=None if audit.recordings_limit is None else audit.recordings_limit * 1024 * 1024,
     )

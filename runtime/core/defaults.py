@@ -38,3 +38,6 @@ ETCD_PREFIX = "teleport"
 JOIN_TOKEN_TTL = timedelta(minutes=30)
 """How long a join token is good for where nothing says otherwise; it works many times until then (manual,
 "Short-lived Tokens")."""
+
+EVENT_RETENTION = timedelta(days=90)
+"""How long the shared storage keeps audit events; the local files stay until somebody removes them."""

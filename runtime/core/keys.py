@@ -5,7 +5,7 @@ the prefix, a DynamoDB IAM condition on the partition key) and of ordering: revi
 
     resources/KIND/NAME     what people declare; the operator may write here
     authority/…             certificate authorities with their private keys; auth only
-    presence/…              members that send heartbeats
+    presence/…              members that send heartbeats, and the sessions that they run
     secrets/…               password hashes, one-time-password counters, invites; auth only
     audit/…                 what happened, as all auth servers logged it; auth only
 """

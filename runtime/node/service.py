@@ -18,6 +18,7 @@ from runtime.node import events
 from runtime.node.authority import NodeAccess, People
 from runtime.node.labels import NodeLabels
 from runtime.node.recording import Recordings
+from runtime.node.registry import Running
 from runtime.node.server import NodeConnection
 from runtime.node.sessions import Node, Session
 from runtime.node.spawner import Spawner
@@ -61,6 +62,7 @@ class NodeService:
         proxies: Proxies,
         audit: Audit,
         recordings: Recordings,
+        running: Running,
         clock: Clock,
     ) -> None:
         """Take what it works with; `identity` is the member that this node is, as it is at the time."""
@@ -71,6 +73,7 @@ class NodeService:
         self._proxies = proxies
         self._audit = audit
         self._recordings = recordings
+        self._running = running
         self._clock = clock
         self._addr = options.addr
         self._listener: Listener[UserIdentity] | None = None
@@ -105,6 +108,7 @@ class NodeService:
                 spawner=spawner,
                 audit=self._audit,
                 recordings=self._recordings,
+                running=self._running,
             )
             self._listener = await listen(
                 self._connected,

@@ -6,14 +6,14 @@ Each check is small, pure and named for what it looks for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from itertools import combinations
 
 from runtime.core.yaml_marks import Path, show_path
+from runtime.service.audit import StdoutSink, SyslogSink
 from runtime.service.flags import Flags
-from runtime.service.settings import Settings
+from runtime.service.settings import LogOutput, Settings
 from runtime.service.storage import EtcdStorage, SqliteStorage
-from runtime.service.values import Address, Role
+from runtime.service.values import Address, Role, is_loopback
 
 Finding = tuple[Path, str]
 """A key, and what is to be said about it."""
@@ -40,6 +40,8 @@ def warnings(settings: Settings) -> list[Finding]:
         *_insecure_etcd(settings),
         *_weak_tokens(settings),
         *_public_diagnostics(settings),
+        *_events_in_the_clear(settings),
+        *_events_within_the_log(settings),
     ]
 
 
@@ -105,15 +107,8 @@ def _insecure_etcd(settings: Settings) -> Iterator[Finding]:
 
 def _public_diagnostics(settings: Settings) -> Iterator[Finding]:
     address = settings.teleport.diag_addr
-    if address is not None and address.host != "localhost" and not _is_loopback(address.host):
+    if address is not None and not is_loopback(address.host):
         yield ("teleport", "diag_addr"), "it is no loopback address: whoever reaches it may read it"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _weak_tokens(settings: Settings) -> Iterator[Finding]:
@@ -123,3 +118,16 @@ def _weak_tokens(settings: Settings) -> Iterator[Finding]:
                 ("auth_service", "tokens", place),
                 f"the token has fewer than {_WEAK_TOKEN} characters: whoever guesses it joins the cluster",
             )
+
+
+def _events_in_the_clear(settings: Settings) -> Iterator[Finding]:
+    for place, sink in enumerate(settings.audit.sinks):
+        if isinstance(sink, SyslogSink) and not sink.is_local:
+            yield ("audit", "sinks", place, "address"), "events travel in the clear: take a network that you trust"
+
+
+def _events_within_the_log(settings: Settings) -> Iterator[Finding]:
+    if settings.teleport.log.output is LogOutput.STDOUT:
+        for place, sink in enumerate(settings.audit.sinks):
+            if isinstance(sink, StdoutSink):
+                yield ("audit", "sinks", place), "the log goes to stdout too: its lines stand between the events"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path as FilePath
 from typing import NamedTuple
@@ -22,7 +23,12 @@ MAX_FILE_BYTES = 1024 * 1024
 """Of teleport.yaml; the sample has four thousand."""
 
 _SECTIONS = {path: tuple(section.model_fields) for path, section in sections(Settings)}
-_STORAGE_TYPES = tuple(path[-1] for path in _SECTIONS if path[:-1] == ("teleport", "storage"))
+_TYPES: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    above: tuple(path[-1] for path in _SECTIONS if path[:-1] == above)
+    for above in (("teleport", "storage"), ("audit", "sinks"))
+}
+"""The kinds of section that may stand under one key, each with its `type`."""
+_TYPE_NAMES = frozenset(name for names in _TYPES.values() for name in names)
 _HINT = "Nothing was started. `teleport configure` prints a sample with every key."
 
 
@@ -139,10 +145,11 @@ def _mistake(document: Document, details: ErrorDetails) -> Mistake:
         case "too_short":
             message = "expected at least one item, found none"
         case "union_tag_not_found":
-            path, message = (*path, "type"), f"is required: {either(_STORAGE_TYPES)}"
+            path, message = (*path, "type"), f"is required: {either(_types(path))}"
         case "union_tag_invalid":
             tag = str(context["tag"])
-            message = f"expected {either(_STORAGE_TYPES)}, found {shown(tag)}{did_you_mean(tag, _STORAGE_TYPES)}"
+            known = _types(path)
+            message = f"expected {either(known)}, found {shown(tag)}{did_you_mean(tag, known)}"
             path = (*path, "type")
         case _:
             message = details["msg"]
@@ -160,7 +167,7 @@ def _find(data: object, steps: tuple[str | int, ...]) -> tuple[Path, object]:
         below: dict[object, object] = (
             dict(enumerate(data)) if isinstance(data, list) else data if isinstance(data, dict) else {}
         )
-        if step in below or (place == len(steps) and step not in ("[key]", *_STORAGE_TYPES)):
+        if step in below or (place == len(steps) and step not in ("[key]", *_TYPE_NAMES)):
             data = below.get(step)
             path.append(step)
     return tuple(path), data
@@ -186,7 +193,12 @@ def _unknown_key(location: tuple[str | int, ...]) -> str:
     return what + did_you_mean(key, _SECTIONS.get(tuple(above), ()))
 
 
+def _types(path: Path) -> tuple[str, ...]:
+    """Return what may be the `type` of the section at a path."""
+    return _TYPES[tuple(step for step in path if isinstance(step, str))]
+
+
 def _section_name(path: tuple[str, ...]) -> str:
-    if path[:2] == ("teleport", "storage"):
-        return f"teleport.storage of type {path[2]}"
+    if path[:-1] in _TYPES:
+        return f"{'.'.join(path[:-1])} of type {path[-1]}"
     return ".".join(path) or "the top of the file"

@@ -35,12 +35,16 @@ class RemoteAudit:
         self._none = asyncio.Event()
         self._none.set()
         self._lost = 0
+        self._taken = 0
+        """Events that were ever taken here."""
+        self._moved = asyncio.Condition()
 
     def emit(self, event: EventType, **fields: Field) -> None:
         """Take one event; it has its time and id from here."""
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
             self._lost += 1
+        self._taken += 1
         now = self._clock.now()
         self._waiting.append(m.AuditEvent(event=event, uid=self._ids(now), time=now, fields=fields))
         self._none.clear()
@@ -63,9 +67,17 @@ class RemoteAudit:
                 continue
             pause = 0.0
             self._done(batch)
+            async with self._moved:
+                self._moved.notify_all()
 
     async def durable(self) -> None:
         """Return at once: what waits here, waits."""
+
+    async def brought(self) -> None:
+        """Wait until all that was taken so far has been brought to auth, or is lost; `run` does it."""
+        due = self._taken
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._taken - len(self._waiting) >= due)
 
     async def flush(self, seconds: float) -> None:
         """Wait until all has been brought to auth, at most `seconds`; `run` does it."""

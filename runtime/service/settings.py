@@ -18,6 +18,7 @@ from runtime.core import defaults
 from runtime.core.errors import InvalidInput
 from runtime.pki.keys import KeyAlgorithm
 from runtime.service import values
+from runtime.service.audit import AuditSection
 from runtime.service.schema import ADDED, Section, choice, contradiction, read
 from runtime.service.storage import Storage, backend_options
 from runtime.service.values import Address, Role, StaticToken
@@ -397,6 +398,11 @@ class Settings(Section):
     ssh_service: SSHService = Field(default_factory=SSHService, description="The node service: SSH into this machine.")
     proxy_service: ProxyService = Field(
         default_factory=ProxyService, description="The proxy service: what users and other clusters connect to."
+    )
+    audit: AuditSection = Field(
+        default_factory=AuditSection,
+        description="What auth does with events and recordings; it says nothing to the other services.",
+        json_schema_extra=ADDED,
     )
 
     @property

@@ -290,6 +290,14 @@ def shown(text: str) -> str:
     return ascii(text if len(text) <= 60 else text[:60] + "…") if text else "nothing"
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine: by its IP address, or as `localhost`."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def either(words: Iterable[str]) -> str:
     """Return `a, b or c`."""
     *others, last = words

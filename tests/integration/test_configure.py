@@ -96,7 +96,11 @@ def test_version(name: str) -> None:
     ("name", "commands"),
     [
         ("teleport", {"configure", "help", "start", "status", "version"}),
-        ("tctl", {"auth", "completion", "create", "get", "help", "nodes", "rm", "tokens", "users", "version"}),
+        (
+            "tctl",
+            {"audit", "auth", "completion", "create", "events", "get", "help", "nodes", "recordings", "rm", "sessions"}
+            | {"tokens", "users", "version"},
+        ),
         (
             "tsh",
             {"agent", "clusters", "completion", "config", "help", "login", "logout", "ls", "play", "recordings", "scp"}

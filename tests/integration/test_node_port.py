@@ -22,6 +22,7 @@ from runtime.core.clock import SystemClock
 from runtime.core.resources import Role, User
 from runtime.node.labels import NodeLabels
 from runtime.node.recording import Recordings
+from runtime.node.registry import Running
 from runtime.node.service import NodeOptions, NodeService
 from runtime.node.spool import Spool
 from runtime.pki.certificate import read_certificate
@@ -90,6 +91,7 @@ class Node:
             proxies=proxies,
             audit=self.events,
             recordings=Recordings(Spool(auth.folder / "spool", limit=2**20), Recording.OFF),
+            running=Running(CLOCK.now),
             clock=CLOCK,
         )
 

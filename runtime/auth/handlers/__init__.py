@@ -11,6 +11,7 @@ from runtime.auth.handlers.events import EventHandlers
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.handlers.people import PeopleHandlers
 from runtime.auth.handlers.resources import ResourceHandlers
+from runtime.auth.handlers.sessions import SessionHandlers
 from runtime.auth.handlers.tokens import TokenHandlers
 from runtime.auth.handlers.users import UserHandlers
 
@@ -26,5 +27,6 @@ def register(dispatcher: Dispatcher, parts: Parts) -> None:
         TokenHandlers,
         ResourceHandlers,
         EventHandlers,
+        SessionHandlers,
     ):
         group(parts).register(dispatcher)

@@ -13,7 +13,7 @@ from runtime.audit.log import Field
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.membership import public_keys
-from runtime.core.callers import Caller
+from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, InvalidInput
 from runtime.core.version import __version__
 
@@ -89,10 +89,13 @@ class ClusterHandlers:
         return m.PresenceList(members=tuple(await self._parts.presence.list(params.kind)))
 
     async def audit_events(self, caller: Caller, params: m.AuditEvents) -> m.Nothing:
-        """Log what happened at a member; whose it is, auth says. Raises InvalidInput: then none is logged."""
+        """Log what happened at a member; whose it is, auth says. Raises InvalidInput, Unavailable: none is logged."""
         for event in params.events:
             if event.event not in FROM_MEMBERS:
                 raise InvalidInput(f"{caller.kind} cannot tell of {event.event[:64]!a}", hint="Is auth the older one?")
+        is_node = caller.kind is CallerKind.NODE
+        if is_node:  # first: a start that is logged will have its end, whoever is killed next
+            await self._parts.sessions.begin(caller.name, params.events)
         for event in params.events:
             told = {name: value for name, value in event.fields.items() if name not in _OURS}
             fields: dict[str, Field] = {
@@ -103,4 +106,6 @@ class ClusterHandlers:
             }
             self._parts.audit.emit(EventType(event.event), **fields)
         await self._parts.audit.durable()  # the member forgets them now
+        if is_node:
+            await self._parts.sessions.end(caller.name, params.events)
         return m.Nothing()

@@ -17,6 +17,7 @@ from runtime.auth.membership import Members
 from runtime.auth.people import People
 from runtime.auth.presence import PresenceStore
 from runtime.auth.recordings import Recordings
+from runtime.auth.sessions import RunningSessions
 from runtime.auth.tokens import JoinTokens
 
 
@@ -37,6 +38,7 @@ class Parts:
     audit: Audit
     events: EventView
     recordings: Recordings
+    sessions: RunningSessions
     auth_servers: Callable[[], Sequence[str]]
 
     async def forget_user(self, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from runtime.cli import completion
 from runtime.cli.common import program
-from runtime.cli.tctl import audit, authorities, events, nodes, recordings, resources, tokens, users
+from runtime.cli.tctl import audit, authorities, events, nodes, recordings, resources, sessions, tokens, users
 from runtime.cli.tctl.connection import connecting
 
 tctl = connecting(program("tctl", "Administer a Teleport cluster."))
@@ -22,6 +22,7 @@ for command in (
     audit.audit,
     events.events,
     recordings.recordings,
+    sessions.sessions,
     resources.get,
     resources.create,
     resources.remove,

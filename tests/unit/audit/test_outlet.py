@@ -29,12 +29,13 @@ class Memory:
         self.taken: list[str] = []
         self.batches: list[int] = []
         self.away = 0
+        self.reason = "nobody is there"
 
     async def take(self, lines: Sequence[bytes]) -> None:
         """Take lines, or be away as often as was asked for."""
         if self.away:
             self.away -= 1
-            raise Unavailable("nobody is there")
+            raise Unavailable(self.reason if self.away else "nobody is there")
         self.batches.append(len(lines))
         self.taken += [json.loads(line)["command"] for line in lines]
 
@@ -108,12 +109,12 @@ async def test_half_a_line_waits_for_its_other_half(world: World) -> None:
 async def test_a_sink_that_is_away_gets_it_later(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is tried again, with pauses, and the log says once that it is away and once that it is back."""
+    """It is tried again, with pauses; the log says why, each reason once, and that it is back."""
     monkeypatch.setattr(outlet, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(outlet, "MAX_PAUSE_SECONDS", 0.01)
     caplog.set_level("WARNING")
     sink = Memory()
-    sink.away = 3
+    sink.away, sink.reason = 4, "it is busy"
     said = world.emit(5)
     task = asyncio.create_task(Outlet(world.folder, sink).run())
     async with asyncio.timeout(10):
@@ -123,6 +124,7 @@ async def test_a_sink_that_is_away_gets_it_later(
     with suppress(asyncio.CancelledError):
         await task
     assert [record.message for record in caplog.records] == [
+        "audit events wait for memory: it is busy",
         "audit events wait for memory: nobody is there",
         "memory takes audit events again",
     ]

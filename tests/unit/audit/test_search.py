@@ -32,8 +32,10 @@ def lines(tmp_path: Path) -> list[bytes]:
 
 
 def found(lines: list[bytes], wanted: Filter) -> list[tuple[str, str]]:
-    """Return type and user of the events that fit."""
-    return [(event["event"], event["user"]) for event in map(json.loads, wanted.of(lines))]
+    """Return type and user of the events that fit; among lines there are the same as in a block of them."""
+    fits = list(wanted.of(lines))
+    assert list(wanted.within(b"\n".join(lines))) == fits
+    return [(event["event"], event["user"]) for event in map(json.loads, fits)]
 
 
 def test_a_field_is_what_it_is(lines: list[bytes]) -> None:
@@ -56,6 +58,51 @@ def test_types_text_and_time(lines: list[bytes]) -> None:
     ]
     assert len(found(lines, Filter(since=NOON + 4 * hour))) == 2
     assert len(found(lines, Filter(until=NOON + hour))) == 2
+    assert len(found(lines, Filter(since=NOON, until=NOON + 5 * hour))) == 10
+    assert len(found(lines, Filter(since=NOON - hour, until=NOON))) == 0
+    assert len(found(lines, Filter(since=NOON + hour / 2, until=NOON + 3 * hour / 2))) == 2
+
+
+def test_a_block_of_one_hour(lines: list[bytes]) -> None:
+    """It is looked into if any of that hour is asked for, and only then anything is found."""
+    hour = timedelta(hours=1)
+    block = b"\n".join(lines[2:4])
+    for since, until, expected in (
+        (0, 1.5, 2),
+        (1, 1.1, 2),
+        (0.5, 4, 2),
+        (1.1, 2, 0),
+        (0, 1, 0),
+        (2, 3, 0),
+        (0, 40, 2),
+    ):
+        wanted = Filter(since=NOON + since * hour, until=NOON + until * hour)
+        assert len(list(wanted.within(block))) == expected, (since, until)
+
+
+NAMES = ("event", "user", "command", "uid", "time", "prev")
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["exec", "Exec", 'x","user":"exec', "\n", ""]))),
+    st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(["exec", "Exec", "\n", ""])), max_size=2),
+    st.frozensets(st.sampled_from(["exec", "Exec"])),
+    st.sampled_from(["", "exec", "R"]),
+)
+def test_within_a_block_as_among_lines(
+    events: list[dict[str, str]], fields: list[tuple[str, str]], types: frozenset[str], text: str
+) -> None:
+    """Looking through a block at once finds what reading each event would, in that order."""
+    lines = [json.dumps(event, separators=(",", ":")).encode() for event in events]
+    wanted = Filter(fields=tuple(fields), types=types, text=text)
+    expected = [
+        line
+        for line, event in zip(lines, events, strict=True)
+        if all(event.get(name) == value for name, value in fields)
+        and (not types or event.get("event") in types)
+        and text.lower() in line.decode().lower()
+    ]
+    assert list(wanted.within(b"\n".join(lines))) == list(wanted.of(lines)) == expected
 
 
 @given(st.text(), st.text())

@@ -131,6 +131,7 @@ def test_the_completion_script(shell: str) -> None:
                 "audit",
                 "events",
                 "recordings",
+                "sessions",
                 "get",
                 "create",
                 "rm",

@@ -53,7 +53,8 @@ def _sections() -> Iterator[tuple[tuple[str, ...], type[Section]]]:
 
 
 def _table(path: tuple[str, ...], section: type[Section]) -> Iterator[str]:
-    name = f"teleport.storage, type {path[2]}" if path[:2] == ("teleport", "storage") else ".".join(path)
+    typed = path[:2] in (("teleport", "storage"), ("audit", "sinks"))
+    name = f"{'.'.join(path[:2])}, type {path[2]}" if typed else ".".join(path)
     yield f"### {name}"
     yield ""
     yield from ["| Key | Kind | Default | Meaning |", "|---|---|---|---|"]

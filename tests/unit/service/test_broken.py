@@ -14,6 +14,16 @@ BROKEN = Path(__file__).parent / "broken"
 
 EXPECTED = {
     "aliases": (":5: aliases repeat",),
+    "audit_sink_twice": (":5: audit.sinks[1]: events go there already",),
+    "audit_sinks": (" has 9 mistakes:\n", ":2: audit.fsync: expected always, interval or never, found 'sometimes'",
+                    ":3: audit.retention: expected a duration such as 2160h (90 days), but '90'",
+                    ":4: audit.recordings_retention: expected 1h or more, found '1m'",
+                    ":7: audit.sinks[0].address: expected udp://HOST:PORT, tcp://HOST:PORT or unix:///PATH",
+                    ":8: audit.sinks[1].type: expected stdout, syslog or webhook, found 'webhok'; did you mean webhook",
+                    ":10: audit.sinks[2].url: expected https: events would travel to 'events.main.example'",
+                    ":14: audit.sinks[3].headers.Host: teleport sets this header by itself",
+                    ":15: audit.sinks[4].type: is required: stdout, syslog or webhook",
+                    ":17: audit.sinks[5].facility: does not belong here, but in audit.sinks of type syslog"),
     "bad_choice": (":3: auth_service.authentication.second_factor: expected off, otp or u2f, found 'opt'",
                    "; did you mean otp?"),
     "bad_duration": (":5: ssh_service.commands[0].period: expected a duration such as 30s, 1m0s or 1h", "'1 minute'"),

@@ -51,8 +51,11 @@ def test_the_sample_has_every_key() -> None:
             continue
         place = data
         for step in path:
-            place = place[step]
-            place = place[0] if isinstance(place, list) else place
+            if isinstance(place, list):  # of a list with several kinds there is one of each
+                (place,) = (item for item in place if item["type"] == step)
+            else:
+                place = place[step]
+                place = place[0] if isinstance(place, list) and "type" not in place[0] else place
         assert set(section.model_fields) == set(place), path
 
 

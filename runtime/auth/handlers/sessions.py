@@ -1,0 +1,53 @@
+"""The methods by which nodes tell of their sessions, and an administrator lists and ends them."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.auth.dispatch import Dispatcher, EmitPiece
+from runtime.auth.handlers.parts import Parts
+from runtime.core.callers import Caller, CallerKind
+
+
+class SessionHandlers:
+    """Sessions that run now."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        """Serve the methods of this group."""
+        dispatcher.on(methods.SESSIONS_REPORT, self.report)
+        dispatcher.on_stream(methods.SESSIONS_ORDERS, self.orders)
+        dispatcher.on(methods.SESSIONS_LIST, self.list)
+        dispatcher.on(methods.SESSIONS_KILL, self.kill)
+
+    async def report(self, caller: Caller, params: m.SessionReport) -> m.Nothing:
+        """Take what runs on a node. Raises Unavailable."""
+        await self._parts.sessions.report(caller.name, params)
+        return m.Nothing()
+
+    async def orders(self, caller: Caller, params: m.Nothing, emit: EmitPiece) -> m.Nothing:
+        """Send a node the sessions that it has to end, until it gives up."""
+        async with aclosing(self._parts.sessions.orders(caller.name)) as orders:
+            async for sids in orders:
+                await emit(m.SessionOrder(sids=sids))
+        return m.Nothing()
+
+    async def list(self, caller: Caller, params: m.Nothing) -> m.SessionList:
+        """List what runs. Raises Unavailable."""
+        members = await self._parts.presence.list(CallerKind.NODE)
+        names = {str(entry.presence.id): entry.presence.name for entry in members}
+        return m.SessionList(
+            sessions=tuple(
+                m.SessionEntry(session=session, node=node, hostname=names.get(node, ""))
+                for node, session in await self._parts.sessions.all()
+            )
+        )
+
+    async def kill(self, caller: Caller, params: m.SessionKill) -> m.Nothing:
+        """Have a session ended. Raises NotFound, Unavailable."""
+        await self._parts.sessions.kill(params.sid, str(caller))
+        return m.Nothing()

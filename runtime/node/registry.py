@@ -1,0 +1,145 @@
+"""What runs on this node now: told to auth, and ended when auth says so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from runtime.api import messages as m
+from runtime.api import methods
+from runtime.api.client import AuthClient
+from runtime.core.errors import TeleportError
+from runtime.service.remote_audit import RemoteAudit
+
+logger = logging.getLogger(__name__)
+
+TOLD_AFTER = timedelta(seconds=1)
+"""Sessions that are over sooner are not told of: a hundred short commands a second are no load for auth."""
+TICK_SECONDS = 1.0
+"""How often we look whether there is something to tell."""
+REPORT_SECONDS = 30.0
+"""How often a node with sessions tells of them at least (`runtime.auth.sessions.SILENCE` is four times as long)."""
+MAX_PAUSE_SECONDS = 15.0
+"""Longest pause before auth is tried again."""
+MAX_COMMAND = 200
+"""Characters of a command that a list of sessions shows."""
+KILLED = "this session was ended by an administrator"
+
+
+class _Entry(NamedTuple):
+    session: m.RunningSession
+    end: Callable[[str], None]
+
+
+class Running:
+    """The sessions that run on a node."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._boot = uuid.uuid4()
+        self._entries: dict[str, _Entry] = {}
+
+    def enter(
+        self, sid: str, *, user: str, login: str, command: str, interactive: bool, end: Callable[[str], None]
+    ) -> None:
+        """Count a session in, before its start is logged; `end` ends it and tells the person why."""
+        session = m.RunningSession(
+            sid=uuid.UUID(sid),
+            user=user,
+            login=login,
+            started=self._now(),
+            command=command[:MAX_COMMAND],
+            interactive=interactive,
+        )
+        self._entries[sid] = _Entry(session, end)
+
+    def leave(self, sid: str) -> None:
+        """Count a session out, after its end was logged. Safe for one that was never in."""
+        self._entries.pop(sid, None)
+
+    def end(self, sid: str, why: str) -> None:
+        """End a session, if it runs here."""
+        if (entry := self._entries.get(sid)) is not None:
+            logger.info("session %s of %s ends: %s", sid, entry.session.user, why)
+            entry.end(why)
+
+    def report(self) -> m.SessionReport:
+        """Return what runs and has for more than a moment."""
+        time = self._now() - TOLD_AFTER
+        sessions = tuple(entry.session for entry in self._entries.values() if entry.session.started <= time)
+        return m.SessionReport(
+            boot=self._boot,
+            time=time,
+            sessions=sessions[: m.MAX_RUNNING_SESSIONS],
+            complete=len(sessions) <= m.MAX_RUNNING_SESSIONS,
+        )
+
+
+class Registry:
+    """Tells auth of a node's sessions, and hears which ones to end."""
+
+    def __init__(
+        self, running: Running, auth: AuthClient, audit: RemoteAudit, *, rng: random.Random | None = None
+    ) -> None:
+        self._running = running
+        self._auth = auth
+        self._audit = audit
+        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._told: frozenset[uuid.UUID] | None = None
+        self._told_at = 0.0
+
+    async def run(self) -> None:
+        """Tell and obey, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell())
+            group.create_task(self._obey())
+
+    async def step(self) -> None:
+        """Tell auth what runs, if it is time to. Raises TeleportError.
+
+        The first report counts too: what a killed predecessor had left running, auth ends in the log.
+        """
+        report = self._running.report()
+        sids = frozenset(session.sid for session in report.sessions)
+        now = asyncio.get_running_loop().time()
+        if sids == self._told and (not sids or now - self._told_at < REPORT_SECONDS):
+            return
+        await self._audit.brought()  # the ends of those that are not in the report, and the starts of those that are
+        await self._auth.call(methods.SESSIONS_REPORT, report)
+        self._told, self._told_at = sids, now
+
+    async def _tell(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self.step()
+            except TeleportError as error:
+                failures += 1
+                log = logger.warning if failures == 1 else logger.debug
+                log("auth does not know which sessions run here: %s", error)
+            else:
+                failures = 0
+            await asyncio.sleep(TICK_SECONDS + self._pause(failures))
+
+    async def _obey(self) -> None:
+        failures = 0
+        while True:
+            try:
+                async with aclosing(self._auth.pieces(methods.SESSIONS_ORDERS, m.Nothing(), m.SessionOrder)) as orders:
+                    async for order in orders:
+                        failures = 0
+                        for sid in order.sids:
+                            self._running.end(str(sid), KILLED)
+            except TeleportError as error:
+                logger.info("orders to end sessions: %s", error)
+            failures += 1
+            await asyncio.sleep(self._pause(failures))
+
+    def _pause(self, failures: int) -> float:
+        return self._rng.uniform(0, min(MAX_PAUSE_SECONDS, 2.0 ** min(failures, 10))) if failures else 0.0
