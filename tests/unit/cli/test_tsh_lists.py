@@ -46,6 +46,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
 @pytest.fixture
 def proxy(running: StandIn) -> StandIn:
     """Return the stand-in, which tells of one node."""
+    running.cluster.now = lambda: NOW  # one moment for all, however long the tests before took
     running.list_encoding = ""
     running.on_list = lambda path, headers: (200, {"cluster": "main", "nodes": [NODE]})
     return running
