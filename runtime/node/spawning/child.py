@@ -111,7 +111,9 @@ def _ignored_signals() -> list[int]:
     """Return the signals that this process ignores (proc(5)), and a program that it executes would."""
     status = _text_of(Path("/proc/self/status"))
     mask = int(status.partition("SigIgn:")[2].split(maxsplit=1)[0], 16)
-    return [bit + 1 for bit in range(mask.bit_length()) if mask >> bit & 1]
+    # A parent such as make may leave 32 and 33 ignored, which the C library keeps for itself and lets nobody set.
+    valid = signal.valid_signals()
+    return [bit + 1 for bit in range(mask.bit_length()) if mask >> bit & 1 and bit + 1 in valid]
 
 
 def _close_all_but(*kept: int) -> None:
