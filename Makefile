@@ -16,7 +16,7 @@ install:  ## .venv with teleport, tctl and tsh, from the locked requirements
 	@tools/setup
 	@echo "ready: .venv/bin/teleport, .venv/bin/tctl, .venv/bin/tsh"
 
-demo: install  ## a cluster on free ports: a user signs up, logs in and gets a certificate; CI=true ends by itself
+demo: install  ## the main job on free ports: a node joins, a declared user logs in and runs a command; CI=true ends by itself
 	@python tools/demo.py
 
 ##@ Test it
@@ -39,7 +39,7 @@ contract:  ## the four backends, on a real etcd and DynamoDB Local
 	python -m tests.servers.dynamodb_local
 	$(PYTEST) tests/contract
 
-integration:  ## with the real ssh, sshd and ssh-keygen
+integration:  ## real processes with the real ssh, sshd, scp, sftp, rsync and ansible
 	@tools/setup integration
 	$(PYTEST) tests/integration
 
@@ -52,7 +52,7 @@ e2e:  ## with a real Kubernetes; its first build takes some ten minutes and is k
 	python -m tests.e2e.kubernetes build
 	$(PYTEST) tests/e2e
 
-bench:  ## operations a second of each backend, certificates a second
+bench:  ## speed and memory: sessions beside OpenSSH, backends, logins, the audit log; one alone: python -m tests.bench NAME
 	@tools/setup contract
 	python -m tests.bench
 
