@@ -14,12 +14,12 @@ import click
 from runtime.cli import completion, console
 from runtime.cli.common import program
 from runtime.cli.tsh_ls import add_lists
-from runtime.cli.tsh_options import CLUSTER, FORMAT, INSECURE, PROXY, TTL, USER, before
+from runtime.cli.tsh_options import CLUSTER, FORMAT, INSECURE, PROXY, TTL, USER, before, now
 from runtime.cli.tsh_recordings import add_recordings
 from runtime.cli.tsh_sessions import Tsh, add_sessions
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     from runtime.cli.profile import Home, Keys, Profile
 
@@ -68,11 +68,11 @@ def login(
         insecure=insecure or before(context, "insecure"),
     )
     home = _home()
-    profile, keys = tsh_login.log_in(wish, home=home, asker=Pipe() if password_stdin else Terminal(), now=_now)
+    profile, keys = tsh_login.log_in(wish, home=home, asker=Pipe() if password_stdin else Terminal(), now=now)
     if not no_agent:
         _load_into_agent(profile, keys)
     status = tsh_status.status_of(home, profile, current=True, keys=keys)
-    console.out(_json(tsh_status.as_json(status, _now())) if output == "json" else tsh_status.as_text(status, _now()))
+    console.out(_json(tsh_status.as_json(status, now())) if output == "json" else tsh_status.as_text(status, now()))
 
 
 @tsh.command()
@@ -124,7 +124,7 @@ def status(context: click.Context, /, *, proxy: str | None, output: str) -> None
     from runtime.core.errors import AccessDenied
 
     home = _home()
-    now = _now()
+    moment = now()
     current = home.current()
     proxy = proxy or before(context, "proxy")
     profiles = home.profiles()
@@ -133,13 +133,13 @@ def status(context: click.Context, /, *, proxy: str | None, output: str) -> None
         profiles = [profile for profile in profiles if profile.proxy == address]
     found = [tsh_status.status_of(home, profile, current=profile == current) for profile in profiles]
     if output == "json":
-        console.out(_json([tsh_status.as_json(each, now) for each in found]))
+        console.out(_json([tsh_status.as_json(each, moment) for each in found]))
     elif found:
-        console.out("\n\n".join(tsh_status.as_text(each, now) for each in found))
+        console.out("\n\n".join(tsh_status.as_text(each, moment) for each in found))
     if not found:
         raise AccessDenied("not logged in", hint="Log in: tsh --proxy=HOST --user=NAME login")
     # The current one comes first.
-    if error := found[0].error(now):
+    if error := found[0].error(moment):
         raise error
 
 
@@ -165,11 +165,11 @@ def agent(context: click.Context, /, *, proxy: str | None, user: str | None, kil
     home = _home()
     profile = choose_profile(home, proxy or before(context, "proxy"), user or before(context, "user"))
     keys = home.keys(profile.proxy, profile.user)
-    if error := tsh_status.status_of(home, profile, current=True, keys=keys).error(_now()):
+    if error := tsh_status.status_of(home, profile, current=True, keys=keys).error(now()):
         raise error
     if keys is None:  # which is an error above; said again for the type checker
         raise NotFound("not logged in")
-    started = tsh_agent.start(profile, keys, _now())
+    started = tsh_agent.start(profile, keys, now())
     console.out(_json(started.as_json()) if output == "json" else started.as_shell())
 
 
@@ -181,7 +181,7 @@ def _load_into_agent(profile: Profile, keys: Keys) -> None:
     if not (socket := os.environ.get("SSH_AUTH_SOCK")):
         return
     try:
-        tsh_agent.add(Path(socket), profile, keys, _now())
+        tsh_agent.add(Path(socket), profile, keys, now())
     except TeleportError as error:
         console.say(f"warning: the key was not loaded into an agent: {error}")
 
@@ -205,19 +205,13 @@ def _home() -> Home:
     return Home.find(os.environ)
 
 
-def _now() -> datetime:
-    from runtime.core.clock import SystemClock
-
-    return SystemClock().now()
-
-
 def _json(value: object) -> str:
     import json
 
     return json.dumps(value, indent=2)
 
 
-add_sessions(tsh, _now, _load_into_agent)
+add_sessions(tsh, now, _load_into_agent)
 
 
 def main() -> NoReturn:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.cli import console
-from runtime.cli.tsh_options import CLUSTER, FORMAT, INSECURE, PROXY, USER, before
+from runtime.cli.tsh_options import CLUSTER, FORMAT, INSECURE, PROXY, USER, before, is_insecure, now, open_session
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from runtime.cli.tsh_lists import NodeEntry, Session
+    from runtime.cli.tsh_lists import NodeEntry
 
 
 def add_lists(tsh: click.Group) -> None:
@@ -58,14 +56,14 @@ def ls(
         wanted = tsh_lists.parse_labels(",".join(labels))
     except InvalidInput as error:
         raise click.BadParameter(f"{error}. {error.hint}", param_hint="'[LABELS]...'") from error
-    session = _session(context, proxy, user)
+    session = open_session(context, proxy, user)
     found = tsh_lists.nodes(
         session,
         labels=wanted,
         search=[text for each in searches for text in map(str.strip, each.split(",")) if text],
         cluster=cluster or before(context, "cluster"),
-        insecure=_insecure(context, session, insecure),
-        now=_now(),
+        insecure=is_insecure(context, session, insecure),
+        now=now(),
     )
     console.out(_json([_as_json(node) for node in found]) if output == "json" else node_table(found, verbose=verbose))
 
@@ -83,36 +81,12 @@ def clusters(context: click.Context, /, *, proxy: str | None, user: str | None, 
     from runtime.cli import tsh_lists
     from runtime.cli.tables import table
 
-    session = _session(context, proxy, user)
-    found = tsh_lists.clusters(session, insecure=_insecure(context, session, insecure), now=_now())
+    session = open_session(context, proxy, user)
+    found = tsh_lists.clusters(session, insecure=is_insecure(context, session, insecure), now=now())
     if output == "json":
         console.out(_json([asdict(each) for each in found]))
     else:
         console.out(table(("Cluster Name", "Status"), [(each.name, each.status) for each in found]))
-
-
-def _session(context: click.Context, proxy: str | None, user: str | None) -> Session:
-    import os
-
-    from runtime.cli.profile import Home
-    from runtime.cli.tsh_lists import Session
-
-    home = Home.find(os.environ)
-    return Session.open(home, proxy or before(context, "proxy"), user or before(context, "user"), _now())
-
-
-def _insecure(context: click.Context, session: Session, given: bool) -> bool:
-    """Return whether --insecure was given, before the command or after it; then say what that means."""
-    if not (given or before(context, "insecure")):
-        return False
-    console.say(f"warning: --insecure: whoever answers at {session.profile.proxy} is believed this time")
-    return True
-
-
-def _now() -> datetime:
-    from runtime.core.clock import SystemClock
-
-    return SystemClock().now()
 
 
 def _as_json(node: NodeEntry) -> dict[str, object]:

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.cli import console
+
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
+
+    from runtime.cli.tsh_lists import Session
 
 
 def _ttl(context: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
@@ -43,3 +47,32 @@ FORMAT = click.option(
 def before(context: click.Context, name: str) -> Any:
     """Return an option as it was given before the command."""
     return context.find_root().params[name]
+
+
+def open_session(context: click.Context, proxy: str | None, user: str | None) -> Session:
+    """Return the login that a command is about, by its options after the command or before it.
+
+    Raises InvalidInput when no proxy is known, AccessDenied when nobody is logged in there, or no longer.
+    """
+    import os
+
+    from runtime.cli.profile import Home
+    from runtime.cli.tsh_lists import Session
+
+    home = Home.find(os.environ)
+    return Session.open(home, proxy or before(context, "proxy"), user or before(context, "user"), now())
+
+
+def is_insecure(context: click.Context, session: Session, given: bool) -> bool:
+    """Return whether --insecure was given, before the command or after it; then say what that means."""
+    if not (given or before(context, "insecure")):
+        return False
+    console.say(f"warning: --insecure: whoever answers at {session.profile.proxy} is believed this time")
+    return True
+
+
+def now() -> datetime:
+    """Return the time by this machine's clock."""
+    from runtime.core.clock import SystemClock
+
+    return SystemClock().now()

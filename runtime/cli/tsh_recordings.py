@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from runtime.cli import console
 from runtime.cli.tables import table
-from runtime.cli.tsh_options import FORMAT, INSECURE, PROXY, USER, before
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from runtime.cli.tsh_lists import Session
+from runtime.cli.tsh_options import FORMAT, INSECURE, PROXY, USER, is_insecure, now, open_session
 
 
 def add_recordings(tsh: click.Group) -> None:
@@ -58,9 +51,9 @@ def play(
     from runtime.cli import tsh_play
 
     if tsh_play.is_sid(recording):
-        session = _session(context, proxy, user)
-        insecure = insecure or before(context, "insecure")
-        log, printed = tsh_play.from_cluster(session, recording.lower(), insecure=insecure, now=_now)
+        session = open_session(context, proxy, user)
+        insecure = is_insecure(context, session, insecure)
+        log, printed = tsh_play.from_cluster(session, recording.lower(), insecure=insecure, now=now)
     else:
         log, printed = tsh_play.from_files(Path(recording))
     tsh_play.play(Timeline(log, printed, idle=idle), speed=speed)
@@ -81,9 +74,9 @@ def ls(context: click.Context, /, *, proxy: str | None, user: str | None, insecu
     """List recordings that you may play, the latest first: your own, and others where a role allows it."""
     from runtime.cli.tsh_lists import ask
 
-    session = _session(context, proxy, user)
-    insecure = insecure or before(context, "insecure")
-    found = ask(session, "/webapi/recordings", [], insecure=insecure, now=_now()).objects("recordings")
+    session = open_session(context, proxy, user)
+    insecure = is_insecure(context, session, insecure)
+    found = ask(session, "/webapi/recordings", [], insecure=insecure, now=now()).objects("recordings")
     names = ("sid", "user", "login", "started", "command")
     rows = [{name: each.optional_text(name) for name in names} for each in found]
     if output == "json":
@@ -91,18 +84,3 @@ def ls(context: click.Context, /, *, proxy: str | None, user: str | None, insecu
         return
     titles = ("Session ID", "User", "Login", "Started", "Command")
     console.out(table(titles, (tuple(row[name][:60] for name in names) for row in rows)))
-
-
-def _session(context: click.Context, proxy: str | None, user: str | None) -> Session:
-    from runtime.cli.profile import Home
-    from runtime.cli.tsh_lists import Session
-
-    return Session.open(
-        Home.find(os.environ), proxy or before(context, "proxy"), user or before(context, "user"), _now()
-    )
-
-
-def _now() -> datetime:
-    from runtime.core.clock import SystemClock
-
-    return SystemClock().now()

@@ -9,11 +9,6 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from runtime.api.client import AuthClient
 from runtime.api.session import Stream
-from runtime.proxy.app import make_app
-from runtime.proxy.limits import InFlight, WebLimits
-from runtime.proxy.lists import ClusterLists
-from runtime.proxy.recordings import RecordingRoutes
-from runtime.proxy.signed import SignedRequests
 from tests.unit.proxy.world import World
 
 
@@ -26,17 +21,7 @@ async def test_what_nobody_expected_is_told_without_its_text(caplog: pytest.LogC
     """The answer is 500 in the form of its place; the log says what broke and where, not with which words."""
     caplog.set_level(logging.DEBUG)
     world = World()
-    auth, signed = AuthClient(breaks, lambda: ["auth:3025"]), SignedRequests(world.view, world.clock)
-    app = make_app(
-        auth=auth,
-        lists=ClusterLists(world.view, signed),
-        recordings=RecordingRoutes(auth, signed),
-        address="proxy.example:3080",
-        ssh_port=3023,
-        limits=WebLimits(),
-        in_flight=InFlight(),
-        hsts=False,
-    )
+    app = world.app(AuthClient(breaks, lambda: ["auth:3025"]))
     async with TestClient(TestServer(app)) as client:
         for path, kind in (("/webapi/ping", "application/json"), ("/", "text/html")):
             response = await client.get(path)

@@ -14,10 +14,7 @@ from yarl import URL
 from runtime.api.client import AuthClient
 from runtime.api.session import Stream
 from runtime.core.errors import InvalidInput, Unavailable
-from runtime.proxy.app import make_app
-from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.lists import BATCH, MAX_FILTER_CHARACTERS, MAX_FILTERS, ClusterLists, Filter, read_filter
-from runtime.proxy.recordings import RecordingRoutes
 from runtime.proxy.signed import SignedRequests
 from tests.unit.proxy.world import Login, World
 
@@ -45,17 +42,7 @@ async def client(world: World) -> AsyncIterator[Client]:
     async def nowhere(server: str) -> Stream:
         raise Unavailable(f"nobody is at {server}")
 
-    auth, signed = AuthClient(nowhere, lambda: ["auth:3025"]), SignedRequests(world.view, world.clock)
-    app = make_app(
-        auth=auth,
-        lists=ClusterLists(world.view, signed),
-        recordings=RecordingRoutes(auth, signed),
-        address="proxy.example:3080",
-        ssh_port=3023,
-        limits=WebLimits(),
-        in_flight=InFlight(),
-        hsts=False,
-    )
+    app = world.app(AuthClient(nowhere, lambda: ["auth:3025"]))
     async with TestClient(TestServer(app)) as client:
         yield client
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from aiohttp import web
+
+from runtime.api.client import AuthClient
 from runtime.api.messages import Presence
 from runtime.api.signed import signed_headers
 from runtime.audit.events import EventType
@@ -22,8 +25,12 @@ from runtime.pki.claims import UserClaims
 from runtime.pki.keys import PrivateKey, generate_key
 from runtime.pki.signing import random_serial, sign_user
 from runtime.pki.trust import Signer, Trust
+from runtime.proxy.app import make_app
 from runtime.proxy.cluster import ClusterView
-from runtime.proxy.signed import Claim
+from runtime.proxy.limits import InFlight, WebLimits
+from runtime.proxy.lists import ClusterLists
+from runtime.proxy.recordings import RecordingRoutes
+from runtime.proxy.signed import Claim, SignedRequests
 
 NOW = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
 
@@ -69,6 +76,20 @@ class World:
         self.nodes: list[Presence] = []
         self.audit = Recorder()
         self.view = ClusterView("main", lambda: Trust(self.trusted), self.people, self._nodes, self.audit)
+
+    def app(self, auth: AuthClient) -> web.Application:
+        """Return the proxy's application for this cluster."""
+        signed = SignedRequests(self.view, self.clock)
+        return make_app(
+            auth=auth,
+            lists=ClusterLists(self.view, signed),
+            recordings=RecordingRoutes(auth, signed),
+            address="proxy.example:3080",
+            ssh_port=3023,
+            limits=WebLimits(),
+            in_flight=InFlight(),
+            hsts=False,
+        )
 
     def declare_user(self, name: str, *logins: str, roles: tuple[str, ...] = ()) -> None:
         """Create or replace a user."""
