@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict
@@ -12,8 +14,10 @@ from runtime.api.messages import Presence, PresenceEntry
 from runtime.backend.base import Backend
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.clock import Clock
-from runtime.core.errors import AccessDenied, InvalidInput, NotFound
+from runtime.core.errors import AccessDenied, InvalidInput, NotFound, Unavailable
 from runtime.core.keys import PRESENCE
+
+logger = logging.getLogger(__name__)
 
 AT_A_TIME = 100
 """Entries of a list that are made in one go, some 5 ms."""
@@ -62,6 +66,15 @@ class PresenceStore:
             presence = stored.presence.model_copy(update={"labels": labels})
             entries.append(PresenceEntry(presence=presence, expires=item.expires or self._clock.now()))
         return sorted(entries, key=lambda entry: (entry.presence.name, str(entry.presence.id)))
+
+    async def follow(self, kind: CallerKind) -> AsyncGenerator[Sequence[PresenceEntry], None]:
+        """Yield the members of one kind, now and each time that one of them comes, goes or is heard, for ever."""
+        async with aclosing(self._backend.watch(f"{PRESENCE}/{kind}/")) as events:
+            async for _ in events:
+                try:
+                    yield await self.list(kind)
+                except Unavailable as error:
+                    logger.warning("%s servers cannot be listed: %s", kind, error)
 
 
 def _key(kind: CallerKind, name: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 from runtime.api import messages as m
-from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.auth.configuration import Configuration, follow
 from runtime.auth.membership import public_keys
+from runtime.auth.presence import PresenceStore
 from runtime.auth.server import AuthService
 from runtime.backend.base import Backend
 from runtime.cli.start_audit import open_log, pass_on
@@ -31,8 +31,6 @@ from runtime.transport.limits import Limits
 
 logger = logging.getLogger(__name__)
 
-SERVERS_SECONDS = 5.0
-"""Between two looks at which auth servers there are, in seconds."""
 IDENTITIES_SECONDS = 600.0
 """Between two looks at whether admin.identity is due for renewal, in seconds."""
 DRAIN_SECONDS = 5.0
@@ -194,12 +192,8 @@ class AuthPart:
                 logger.error("admin.identity cannot be renewed: %s. %s", error, error.hint)  # noqa: TRY400
 
     async def _follow_servers(self) -> None:
+        """Know of other auth servers as soon as they are there: members hear of them by us."""
         own = self._auth_servers[0]
-        while True:
-            await self.member.heard.wait()
-            try:
-                listed = await self.member.auth.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.AUTH))
-                self._auth_servers = tuple(dict.fromkeys((own, *(entry.presence.addr for entry in listed.members))))
-            except TeleportError as error:
-                logger.warning("cannot list the auth servers: %s", error)
-            await asyncio.sleep(SERVERS_SECONDS)
+        async with aclosing(PresenceStore(self._backend, self._clock).follow(CallerKind.AUTH)) as listed:
+            async for entries in listed:
+                self._auth_servers = tuple(dict.fromkeys((own, *(entry.presence.addr for entry in entries))))

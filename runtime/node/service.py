@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import pwd
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -193,13 +193,12 @@ class NodeService:
         listener.close()
         for session in self.sessions:
             session.warn(f"teleport on this node is being stopped: the session ends in {GRACE_SECONDS:g} s")
-        if waiting := [asyncio.create_task(session.gone.wait()) for session in self.sessions]:
-            _, left = await asyncio.wait(waiting, timeout=GRACE_SECONDS)
-            for task in left:
-                task.cancel()
+        await _all_gone(self.sessions, GRACE_SECONDS)
         sessions = self.sessions
         for session in sessions:
             session.end("the session ends: teleport on this node is being stopped")
+        # ssh shows nothing more of what it has read once it reads a disconnect: it hangs up first, having shown all.
+        await _all_gone(sessions, FAREWELL_SECONDS)
         listener.end()
         try:
             async with asyncio.timeout(FAREWELL_SECONDS):
@@ -208,3 +207,12 @@ class NodeService:
             listener.abort()
             await listener.wait_closed()
         await asyncio.gather(*(session.over() for session in sessions))
+
+
+async def _all_gone(sessions: Iterable[Session], seconds: float) -> None:
+    """Wait until the channels of all sessions are gone, for so long at most."""
+    waiting = [asyncio.create_task(session.gone.wait()) for session in sessions]
+    if waiting:
+        _, left = await asyncio.wait(waiting, timeout=seconds)
+        for task in left:
+            task.cancel()

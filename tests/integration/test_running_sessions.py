@@ -76,6 +76,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         declare(cluster.pair.one, user("joe", [LOGIN]))
         with cluster.node:
             cluster.node.start()
+            known = cluster.node.data_dir / "authservers.json"
+            wait_until(
+                lambda: all(server.auth_address in known.read_text() for server in cluster.pair.both),
+                "the node has not heard of the second auth server",
+            )
             yield cluster
     finally:
         cluster.pair.stop()
@@ -199,17 +204,6 @@ def test_every_start_has_one_end(cluster: Cluster, joe: Client, part: str, seed:
     """Killed with -9 at a random moment of many sessions that come and go, and started again."""
     rng = random.Random(seed)
     killed = cluster.node if part == "node" else cluster.pair.one
-    with ExitStack() as stack:
-        running = []
-        for _ in range(6):
-            command = f"sleep {rng.uniform(0, 2):.2f}"
-            running.append(stack.enter_context(joe.running(command, options=("-tt",))))
-            time.sleep(rng.uniform(0, 0.3))
-        time.sleep(rng.uniform(0, 1.5))
-        killed.process.kill()
-        for process in running:
-            process.wait(60)
-    killed.start()
 
     def told() -> tuple[Counter[str], Counter[str]]:
         starts, ends = (
@@ -217,6 +211,20 @@ def test_every_start_has_one_end(cluster: Cluster, joe: Client, part: str, seed:
             for kind in ("session.start", "session.end")
         )  # by uid: what a killed server had taken, the other is told again
         return Counter(starts.values()), Counter(ends.values())
+
+    before = set(told()[0])
+    with ExitStack() as stack:
+        running = []
+        for _ in range(6):
+            command = f"sleep {rng.uniform(0, 2):.2f}"
+            running.append(stack.enter_context(joe.running(command, options=("-tt",))))
+            time.sleep(rng.uniform(0, 0.3))
+        wait_until(lambda: set(told()[0]) - before, "no session has begun")
+        time.sleep(rng.uniform(0, 1.5))
+        killed.process.kill()
+        for process in running:
+            process.wait(60)
+    killed.start()
 
     wait_until(lambda: len(set.difference(*map(set, told()))) == 0, "a session has no end")
     wait_until(lambda: cluster.listed(cluster.pair.two) == [], "one is listed for ever")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -113,3 +115,20 @@ async def test_imposed_labels_override_what_a_node_says() -> None:
     await world.beat(0, "db", labels={"env": "dev", "os": "debian"}, imposed={"env": "prod"})
     (entry,) = await world.store.list(CallerKind.NODE)
     assert entry.presence.labels == {"env": "prod", "os": "debian"}
+
+
+async def test_members_of_a_kind_are_followed() -> None:
+    """They are told now, and again as one comes or leaves; others do not matter."""
+    world = World()
+    await world.beat(0, "one", CallerKind.AUTH)
+    async with asyncio.timeout(10), aclosing(world.store.follow(CallerKind.AUTH)) as followed:
+
+        async def names() -> list[str]:
+            return [entry.presence.name for entry in await anext(followed)]
+
+        assert await names() == ["one"]
+        await world.beat(1, "node")
+        await world.beat(1, "two", CallerKind.AUTH)
+        assert await names() == ["one", "two"]
+        await world.store.leave(caller(0, CallerKind.AUTH))
+        assert await names() == ["two"]
