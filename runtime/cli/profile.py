@@ -17,61 +17,28 @@ from __future__ import annotations
 
 import fcntl
 import getpass
-import json
 import os
-import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from runtime.cli.tsh_address import Address, parse_fingerprint
-from runtime.cli.tsh_messages import AuthorityKeys
-from runtime.core.defaults import PROXY_SSH_PORT
-from runtime.core.errors import AccessDenied, CorruptState, InvalidInput, TeleportError, Unavailable
+from runtime.cli import home_files, profile_text
+from runtime.cli.home_files import HOME_VARIABLE
+from runtime.cli.profile_text import USER_NAME, Profile, check_user
+from runtime.cli.tsh_address import Address
+from runtime.core.errors import AccessDenied, InvalidInput, Unavailable
 
-HOME_VARIABLE = "TELEPORT_HOME"
-"""Environment variable that names another folder than ~/.tsh."""
+__all__ = ["Home", "Keys", "Profile", "Wish", "check_user", "choose_profile", "known_hosts_line", "own_name"]
 
 LOCK_SECONDS = 10.0
-_USER = re.compile(r"(?=.{1,128}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-"""`runtime.core.resources.names.NAME_PATTERN`."""
 _KEY, _PUBLIC, _CERTIFICATE = "key", "key.pub", "key-cert.pub"
 _LINKS = {"": _KEY, ".pub": _PUBLIC, ".cert": _CERTIFICATE, "-cert.pub": _CERTIFICATE}
-
-
-def check_user(name: str) -> str:
-    """Return the name if it can be a user's and a file's. Raises InvalidInput."""
-    if not _USER.fullmatch(name):
-        raise InvalidInput(
-            f"{name[:64]!a} cannot be the name of a Teleport user",
-            hint="A name is made of a-z, 0-9, `-` and `.`; give yours with --user=NAME.",
-        )
-    if name.endswith((".pub", ".cert")):
-        raise InvalidInput(
-            f"the certificate of user {name!a} would have the name of somebody else's files",
-            hint="An administrator has to give you another name: one that does not end in .pub or .cert.",
-        )
-    return name
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What is known of one proxy: who logged in last, its pinned certificate if any, and whom to believe behind it."""
-
-    proxy: Address
-    user: str
-    pin: str = ""
-    cluster: str = ""
-    ssh_port: int = PROXY_SSH_PORT
-    authorities: tuple[AuthorityKeys, ...] = ()
-    """Host authorities; none after logging out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +73,7 @@ class Home:
 
     def profiles(self) -> list[Profile]:
         """Return all profiles, the current one first, then by name. Raises CorruptState."""
-        with _files(self.path):
+        with home_files.files(self.path):
             names = sorted(path.stem for path in self.path.glob("*.yaml"))
             current = self._current_name()
         names.sort(key=lambda name: name != current)
@@ -123,15 +90,15 @@ class Home:
 
     def users(self, proxy: Address) -> list[str]:
         """Return whose keys are there for a proxy, in order."""
-        with _files(self.path):
+        with home_files.files(self.path):
             folder = self._folder(proxy)
             links = [path.name for path in folder.glob(".*")] if folder.is_dir() else []
-        return sorted(name[1:] for name in links if _USER.fullmatch(name[1:]))
+        return sorted(name[1:] for name in links if USER_NAME.fullmatch(name[1:]))
 
     def keys(self, proxy: Address, user: str) -> Keys | None:
         """Return the files of a login, None if there is none."""
         folder = self._folder(proxy) / f".{check_user(user)}"
-        with _files(folder):
+        with home_files.files(folder):
             while True:
                 try:
                     generation = folder.readlink()
@@ -140,7 +107,8 @@ class Home:
                 # Deleted meanwhile, by another login? Then the link has been turned before.
                 with suppress(FileNotFoundError):
                     texts = (
-                        _read_text(folder.with_name(generation.name) / name) for name in (_KEY, _PUBLIC, _CERTIFICATE)
+                        home_files.read_text(folder.with_name(generation.name) / name)
+                        for name in (_KEY, _PUBLIC, _CERTIFICATE)
                     )
                     return Keys(*texts)
                 if folder.is_symlink() and folder.readlink() == generation:
@@ -154,11 +122,11 @@ class Home:
 
     def prepare(self) -> None:
         """Make the folder, so that a full disk or a foreign owner shows before a one-time password is used up."""
-        with _files(self.path):
+        with home_files.files(self.path):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
             probe = self.path / f".probe~{os.urandom(4).hex()}"
-            _write_text(probe, "")
+            home_files.write_text(probe, "")
             probe.unlink()
 
     def store(self, profile: Profile, keys: Keys) -> None:
@@ -177,30 +145,30 @@ class Home:
             try:
                 generation.mkdir(mode=0o700)
                 for name, text in ((_KEY, keys.private), (_PUBLIC, keys.public), (_CERTIFICATE, keys.certificate)):
-                    _write_text(generation / name, text)
+                    home_files.write_text(generation / name, text)
                 for suffix, name in _LINKS.items():
-                    _turn(folder / f"{user}{suffix}", Path(f".{user}", name))
-                _turn(folder / f".{user}", Path(generation.name))
+                    home_files.turn(folder / f"{user}{suffix}", Path(f".{user}", name))
+                home_files.turn(folder / f".{user}", Path(generation.name))
             except BaseException:
                 shutil.rmtree(generation, ignore_errors=True)
                 raise
             self._write(profile)
-            _turn(self.path / "current", Path(f"{profile.proxy.name}.yaml"))
+            home_files.turn(self.path / "current", Path(f"{profile.proxy.name}.yaml"))
             self._write_known_hosts()
             for other in folder.glob(f".{user}~*"):
                 if other != generation:
-                    _remove(other)
+                    home_files.remove(other)
 
     def keep(self, texts: Mapping[Path, str]) -> None:
         """Bring files in this folder up to date: each one whose text differs is replaced in one step."""
-        with _files(self.path):
+        with home_files.files(self.path):
             for path, text in texts.items():
                 try:
-                    if _read_text(path) == text:
+                    if home_files.read_text(path) == text:
                         continue
                 except FileNotFoundError:
                     pass
-                _replace(path, partial(_write_text, text=text))
+                home_files.replace(path, partial(home_files.write_text, text=text))
 
     def forget(self, profile: Profile, users: Iterable[str]) -> list[Path]:
         """Delete the logins of these users and return the files that are gone. The pin and the address stay."""
@@ -211,7 +179,7 @@ class Home:
             for user in map(check_user, users):
                 (folder / f".{user}").unlink(missing_ok=True)
                 for generation in folder.glob(f".{user}~*"):
-                    _remove(generation)
+                    home_files.remove(generation)
                 for suffix in _LINKS:
                     link = folder / f"{user}{suffix}"
                     if link.is_symlink():
@@ -240,24 +208,16 @@ class Home:
 
     def _read(self, name: str) -> Profile | None:
         path = self.path / f"{name}.yaml"
-        with _files(path):
+        with home_files.files(path):
             try:
-                text = _read_text(path)
+                text = home_files.read_text(path)
             except FileNotFoundError:
                 return None
-        return _parse(path, text)
+        return profile_text.parse(path, text)
 
     def _write(self, profile: Profile) -> None:
-        document = {
-            "proxy": str(profile.proxy),
-            "user": profile.user,
-            "pin": profile.pin,
-            "cluster": profile.cluster,
-            "ssh_port": profile.ssh_port,
-            "authorities": [{"cluster": each.cluster, "keys": list(each.keys)} for each in profile.authorities],
-        }
         path = self.path / f"{profile.proxy.name}.yaml"
-        _replace(path, lambda new: _write_text(new, json.dumps(document, indent=2) + "\n"))
+        home_files.replace(path, lambda new: home_files.write_text(new, profile_text.render(profile)))
 
     def _check_authorities(self, profile: Profile) -> None:
         """Refuse a second proxy that calls its cluster as a known one and is another: it could pose as its hosts."""
@@ -280,12 +240,12 @@ class Home:
             for authority in profile.authorities:
                 lines |= dict.fromkeys(known_hosts_line(authority.cluster, key) for key in authority.keys)
         text = "".join(f"{line}\n" for line in lines)
-        _replace(self.path / "known_hosts", lambda new: _write_text(new, text))
+        home_files.replace(self.path / "known_hosts", lambda new: home_files.write_text(new, text))
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Hold the folder's lock; Ctrl-C and SIGTERM wait until the end."""
-        with _files(self.path):
+        with home_files.files(self.path):
             descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 self._lock(descriptor)
@@ -352,95 +312,3 @@ def _keys_by_cluster(profile: Profile) -> dict[str, set[str]]:
     for authority in profile.authorities:
         found.setdefault(authority.cluster, set()).update(authority.keys)
     return found
-
-
-def _parse(path: Path, text: str) -> Profile:
-    """Return the profile in a file. Raises CorruptState."""
-    try:
-        document = _load(text)
-        proxy = Address.parse(_text(document["proxy"]))
-        if f"{proxy.name}.yaml" != path.name:
-            raise ValueError("it is another proxy's")
-        pin = _text(document["pin"])
-        return Profile(
-            proxy=proxy,
-            user=check_user(_text(document["user"])),
-            pin=parse_fingerprint(pin) if pin else "",
-            cluster=_text(document["cluster"]),
-            ssh_port=int(document["ssh_port"]),
-            authorities=tuple(
-                AuthorityKeys(_text(each["cluster"]), "host", tuple(map(_text, each["keys"])))
-                for each in document["authorities"]
-            ),
-        )
-    except (ValueError, TypeError, KeyError, InvalidInput) as error:
-        raise CorruptState(
-            f"{path} cannot be used: {error}", hint="Delete it and log in again: tsh login --proxy=HOST."
-        ) from error
-
-
-def _load(text: str) -> Any:
-    """Return the document in a text. We write JSON, which is YAML and read at once; a person may write any YAML."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        import yaml  # a twentieth of a second
-
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(str(error)) from error
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-@contextmanager
-def _files(path: Path) -> Iterator[None]:
-    """Translate what the file system says."""
-    try:
-        yield
-    except OSError as error:
-        raise TeleportError(
-            f"{error.filename or path} cannot be used: {error.strerror or error}",
-            hint=f"tsh keeps its files in {path}; the environment variable {HOME_VARIABLE} names another folder.",
-        ) from error
-
-
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a new file of mode 0600, durably."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 — Path.open makes the file before its mode can be set
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _remove(path: Path) -> None:
-    """Delete a folder of an older login, or a link that an interrupted one left behind."""
-    if path.is_symlink():
-        path.unlink()
-    else:
-        shutil.rmtree(path)
-
-
-def _turn(link: Path, target: Path) -> None:
-    """Make a symbolic link, in place of whatever has the name."""
-    _replace(link, lambda new: new.symlink_to(target))
-
-
-def _replace(path: Path, make: Callable[[Path], None]) -> None:
-    """Put what `make` makes where `path` is: at each moment there is the old one or the new one."""
-    new = path.with_name(f".{path.name}~{os.urandom(8).hex()}")
-    try:
-        make(new)
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise

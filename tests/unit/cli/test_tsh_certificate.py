@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.serialization import SSHCertificateType
 
-from runtime.cli import profile, tsh_certificate
+from runtime.cli import profile_text, tsh_certificate
 from runtime.cli.profile import known_hosts_line
 from runtime.cli.tsh_certificate import accept, host_authorities, read_login
 from runtime.cli.tsh_messages import AuthorityKeys, LoginReply
@@ -150,5 +150,5 @@ def test_one_fact_in_two_places() -> None:
     signer = Cluster().hosts
     assert known_hosts_line("main", signer.key.public.line) == export_authority(signer.public)
     assert tsh_certificate._ROLES == extensions.ROLES
-    for pattern in (tsh_certificate._CLUSTER, profile._USER):
+    for pattern in (tsh_certificate._CLUSTER, profile_text.USER_NAME):
         assert pattern.pattern == r"(?=.{1,128}\Z)" + NAME_PATTERN[1:-1]

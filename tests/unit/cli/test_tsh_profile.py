@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from runtime.cli import home_files
 from runtime.cli import profile as profile_module
 from runtime.cli.profile import Home, Keys, Profile, check_user
 from runtime.cli.tsh_address import Address
@@ -170,8 +171,8 @@ class Executioner:
         self.left = steps
         self.dead = False
         for owner, name in (
-            (profile_module, "_write_text"),
-            (profile_module, "_remove"),
+            (home_files, "write_text"),
+            (home_files, "remove"),
             (shutil, "rmtree"),
             (Path, "symlink_to"),
             (Path, "replace"),
