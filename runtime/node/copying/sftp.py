@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import errno
 import functools
-import grp
 import os
-import pwd
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from runtime.node.copying import attributes, wire
+from runtime.node.copying import answers, attributes, paths, wire
 from runtime.node.copying.channel import Channel, Gone, reason
 from runtime.node.copying.sftp_files import LARGEST_OFFSET, Handles, OpenFile, OpenFolder
 from runtime.node.copying.wire import BadPacket, Kind, OpenFlag, Packet, Status, packet, status, string, uint32
@@ -27,9 +24,6 @@ FLUSH_BYTES = 128 * 1024
 LENGTH_BYTES = 4
 FLUSH_PIECES = 512
 """writev(2) takes up to 1024 pieces."""
-READ_ONLY, NO_SETUID = 1, 2
-"""Flags of a file system in an answer to statvfs@openssh.com."""
-
 Operation = Callable[[int, Packet], bytes]
 
 
@@ -126,7 +120,7 @@ class SftpServer:
         self._check_handles()
         action = "upload" if wanted & OpenFlag.WRITE else "download"
         with self._telling(path), self._recording_failure(action, path):
-            return _handle(number, self._handles.add(OpenFile(path, wanted, given.mode)))
+            return answers.handle(number, self._handles.add(OpenFile(path, wanted, given.mode)))
 
     def close(self, number: int, request: Packet) -> bytes:
         """Close a file or folder (§6.3)."""
@@ -209,7 +203,7 @@ class SftpServer:
         """Begin to list a folder (§6.7)."""
         path = _path(request)
         self._check_handles()
-        return _handle(number, self._handles.add(OpenFolder(path)))
+        return answers.handle(number, self._handles.add(OpenFolder(path)))
 
     def readdir(self, number: int, request: Packet) -> bytes:
         """List some entries of a folder (§6.7)."""
@@ -220,7 +214,9 @@ class SftpServer:
         if not entries:
             return status(number, Status.EOF)
         now = time.time()
-        return packet(Kind.NAME, uint32(number), uint32(len(entries)), *(_entry(*entry, now) for entry in entries))
+        return packet(
+            Kind.NAME, uint32(number), uint32(len(entries)), *(answers.entry(*entry, now) for entry in entries)
+        )
 
     def mkdir(self, number: int, request: Packet) -> bytes:
         """Make a folder (§6.6)."""
@@ -249,7 +245,7 @@ class SftpServer:
         """Rename; never over what is there (§6.5)."""
         old, new = _path(request), _path(request)
         with self._telling(old), self._recording("rename", old, new):
-            _rename_to_nothing(old, new)
+            paths.rename_to_nothing(old, new)
         return status(number, Status.OK)
 
     def posix_rename(self, number: int, request: Packet) -> bytes:
@@ -275,11 +271,11 @@ class SftpServer:
 
     def readlink(self, number: int, request: Packet) -> bytes:
         """Tell where a symbolic link leads (§6.10)."""
-        return _name(number, os.readlink(_path(request)))
+        return answers.name(number, os.readlink(_path(request)))
 
     def realpath(self, number: int, request: Packet) -> bytes:
         """Tell the absolute path, without links (§6.11). The last name need not be there."""
-        return _name(number, _real(_path(request)))
+        return answers.name(number, paths.real(_path(request)))
 
     def expand_path(self, number: int, request: Packet) -> bytes:
         """As realpath, of a path that may begin with ~ (expand-path@openssh.com)."""
@@ -287,7 +283,7 @@ class SftpServer:
         expanded = os.path.expanduser(path)
         if path.startswith(b"~") and expanded.startswith(b"~"):
             raise _Refused(Status.FAILURE, "no such user")
-        return _name(number, _real(expanded))
+        return answers.name(number, paths.real(expanded))
 
     def home_directory(self, number: int, request: Packet) -> bytes:
         """Tell the home of a user (home-directory, draft-ietf-secsh-filexfer-extensions-00)."""
@@ -295,7 +291,7 @@ class SftpServer:
         expanded = os.path.expanduser(b"~" + login)
         if b"/" in login or expanded.startswith(b"~"):
             raise _Refused(Status.FAILURE, "no such user")
-        return _name(number, expanded)
+        return answers.name(number, expanded)
 
     # Attributes
 
@@ -323,11 +319,11 @@ class SftpServer:
 
     def statvfs(self, number: int, request: Packet) -> bytes:
         """Tell how full a path's file system is (statvfs@openssh.com)."""
-        return _file_system(number, os.statvfs(_path(request)))
+        return answers.file_system(number, os.statvfs(_path(request)))
 
     def fstatvfs(self, number: int, request: Packet) -> bytes:
         """Tell how full an open file's file system is (fstatvfs@openssh.com)."""
-        return _file_system(number, os.fstatvfs(self._file(request).descriptor))
+        return answers.file_system(number, os.fstatvfs(self._file(request).descriptor))
 
     def limits(self, number: int, _: Packet) -> bytes:
         """Tell what is taken at once (limits@openssh.com)."""
@@ -337,8 +333,8 @@ class SftpServer:
     def users_groups_by_id(self, number: int, request: Packet) -> bytes:
         """Tell names of user and group ids, "" for an unknown one (users-groups-by-id@openssh.com)."""
         users, groups = _numbers(request.string()), _numbers(request.string())
-        names = b"".join(string(_user(user).encode()) for user in users)
-        group_names = b"".join(string(_group(group).encode()) for group in groups)
+        names = b"".join(string(answers.user_name(user).encode()) for user in users)
+        group_names = b"".join(string(answers.group_name(group).encode()) for group in groups)
         return packet(Kind.EXTENDED_REPLY, uint32(number), string(names), string(group_names))
 
     # What they have in common
@@ -391,74 +387,9 @@ def _path(request: Packet) -> bytes:
     return path
 
 
-def _real(path: bytes) -> bytes:
-    try:
-        return os.path.realpath(path or b".", strict=True)
-    except FileNotFoundError:
-        folder, name = os.path.split(path.rstrip(b"/"))
-        return os.path.join(os.path.realpath(folder or b".", strict=True), name)
-
-
-def _rename_to_nothing(old: bytes, new: bytes) -> None:
-    """Rename where nothing is: a file by a link, which fails if there is something; a folder after a look."""
-    if stat.S_ISREG(os.lstat(old).st_mode):
-        try:
-            os.link(old, new, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-        else:
-            os.unlink(old)
-            return
-    if os.path.lexists(new):
-        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
-    os.rename(old, new)
-
-
-def _handle(number: int, handle: bytes) -> bytes:
-    return packet(Kind.HANDLE, uint32(number), string(handle))
-
-
-def _name(number: int, path: bytes) -> bytes:
-    return packet(Kind.NAME, uint32(number), uint32(1), string(path), string(path), uint32(0))
-
-
-def _entry(name: bytes, found: os.stat_result, now: float) -> bytes:
-    user, group = _user(found.st_uid) or str(found.st_uid), _group(found.st_gid) or str(found.st_gid)
-    return string(name) + string(attributes.long_name(name, found, user, group, now)) + attributes.write(found)
-
-
-def _file_system(number: int, found: os.statvfs_result) -> bytes:
-    flags = (READ_ONLY if found.f_flag & os.ST_RDONLY else 0) | (NO_SETUID if found.f_flag & os.ST_NOSUID else 0)
-    told = (
-        *(found.f_bsize, found.f_frsize, found.f_blocks, found.f_bfree, found.f_bavail),
-        *(found.f_files, found.f_ffree, found.f_favail, found.f_fsid, flags, found.f_namemax),
-    )
-    return packet(Kind.EXTENDED_REPLY, uint32(number), *(value.to_bytes(8, "big") for value in told))
-
-
 def _numbers(text: bytes) -> list[int]:
     return [int.from_bytes(text[at : at + 4], "big") for at in range(0, len(text) - 3, 4)]
 
-
-@functools.cache
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except (KeyError, OverflowError):
-        return ""
-
-
-@functools.cache
-def _group(number: int) -> str:
-    try:
-        return grp.getgrgid(number).gr_name
-    except (KeyError, OverflowError):
-        return ""
-
-
-_NO_LINKS = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EPERM, errno.EMLINK})
-"""Why a file system, or the kernel's protection of other users' files, takes no hard link."""
 
 _EXTENSIONS = (
     *(b"posix-rename@openssh.com", b"1", b"statvfs@openssh.com", b"2", b"fstatvfs@openssh.com", b"2"),
