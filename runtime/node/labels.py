@@ -19,6 +19,7 @@ COMMAND_SECONDS = 10.0
 """How long a command may run, in seconds; it is killed then."""
 MAX_OUTPUT_BYTES = 64 * 1024
 """More than that is not a label's value: the command is killed."""
+DRAIN_SECONDS = 1.0
 
 
 class CommandFailed(Exception):
@@ -99,6 +100,7 @@ async def output_of(command: Sequence[str], seconds: float) -> str:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        await _drain(process)
         if isinstance(error, TimeoutError):
             raise CommandFailed(f"{command[0]} had not ended after {seconds:g} s") from error
         raise
@@ -121,3 +123,12 @@ async def _read(process: asyncio.subprocess.Process) -> bytes:
         if len(output) > MAX_OUTPUT_BYTES:
             raise CommandFailed(f"it printed more than {MAX_OUTPUT_BYTES} bytes")
     return output
+
+
+async def _drain(process: asyncio.subprocess.Process) -> None:
+    """Read to the end of a killed program's output: asyncio closes a pipe that it no longer reads at its end alone."""
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    with suppress(TimeoutError):  # somebody who got away has it open
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while await process.stdout.read(MAX_OUTPUT_BYTES):
+                pass
