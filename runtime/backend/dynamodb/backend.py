@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator
-from datetime import datetime
+from contextlib import aclosing
+from datetime import datetime, timedelta
 from typing import Any
-
-from botocore.exceptions import ClientError
 
 from runtime.backend.base import (
     Event,
     Item,
+    Put,
     Snapshot,
     check_value,
     closed,
@@ -21,27 +20,20 @@ from runtime.backend.base import (
     not_found,
     to_millis,
 )
-from runtime.backend.dynamodb import failures, table
+from runtime.backend.dynamodb import reads, table
 from runtime.backend.dynamodb.connection import Connection, jitter
-from runtime.backend.dynamodb.expiry import SWEEP_SECONDS, Expiry, Sweeper
-from runtime.backend.dynamodb.items import (
-    COUNTER,
-    If,
-    Write,
-    key_attributes,
-    read_item,
-    settled,
-    split,
-)
-from runtime.backend.dynamodb.stream import StreamReader
+from runtime.backend.dynamodb.expiry import Expiry, Sweeper
+from runtime.backend.dynamodb.items import COUNTER, If, Write, read_item, settled, split
+from runtime.backend.dynamodb.poller import Pollers, tell_of_a_bug
 from runtime.backend.dynamodb.watch import Watch
-from runtime.backend.dynamodb.writer import SpaceWriter, counter
+from runtime.backend.dynamodb.writer import SpaceWriter
 from runtime.backend.options import DynamoDBOptions
 from runtime.core.clock import Clock
 from runtime.core.errors import Unavailable
 from runtime.core.keys import check_key, check_prefix
 
-logger = logging.getLogger(__name__)
+SOON = timedelta(hours=1)
+"""What this backend writes and expires sooner it deletes then, watched or not; the rest may wait for DynamoDB's TTL."""
 
 
 class DynamoDBBackend:
@@ -52,20 +44,14 @@ class DynamoDBBackend:
         self._clock = clock
         self._closed = False
         self._writers: dict[str, SpaceWriter] = {}
-        self._spaces: dict[str, int] = {}  # those in use → the stream's generation since which their changes are heard
         self._sweeper = Sweeper(clock, expiring=self._expiring, write=self._write)
-        self._reader = StreamReader(connection, self._sweeper.note)
-        self._tasks = [
-            asyncio.create_task(self._reader.run(), name="dynamodb stream"),
-            asyncio.create_task(self._sweeper.run(), name="dynamodb expiry"),
-            asyncio.create_task(self._sweep_again(), name="dynamodb spaces"),
-        ]
-        for task in self._tasks:
-            task.add_done_callback(_tell_of_a_bug)
+        self._pollers = Pollers(connection, heard=self._sweeper.note, begun=self._sweeper.read_again)
+        self._sweeping = asyncio.create_task(self._sweeper.run(), name="dynamodb expiry")
+        self._sweeping.add_done_callback(tell_of_a_bug)
 
     @classmethod
     async def open(cls, options: DynamoDBOptions, *, clock: Clock) -> DynamoDBBackend:
-        """Connect, and make the table, its stream and its TTL where they are missing.
+        """Connect, and make the table and its TTL where they are missing.
 
         Raises InvalidSettings (no credentials, a table that is not ours), AccessDenied, Unavailable.
         """
@@ -82,20 +68,10 @@ class DynamoDBBackend:
         """How often AWS has asked this backend to come back later."""
         return self._connection.throttled
 
-    @property
-    def stream(self) -> str:
-        """The ARN of the stream that is being read; empty before and after."""
-        return self._reader.stream if self._reader.generation and not self._closed else ""
-
     async def get(self, key: str) -> Item:
         """Return the item. Raises NotFound."""
-        space, name = self._used(check_key(key))
-        answer = await self._request(
-            lambda client: client.get_item(
-                TableName=self._connection.table, Key=key_attributes(space, name), ConsistentRead=True
-            )
-        )
-        if "Item" not in answer or not self._alive(item := read_item(answer["Item"])):
+        found = await reads.get(self._connection, *self._split(check_key(key)))
+        if found is None or not self._alive(item := read_item(found)):
             raise not_found(key)
         return item
 
@@ -119,11 +95,11 @@ class DynamoDBBackend:
 
     async def range(self, prefix: str) -> Snapshot:
         """Return all items below the prefix."""
-        space, below = self._used(check_prefix(prefix))
+        space, below = self._split(check_prefix(prefix))
         deadline = time.monotonic() + self._connection.timeout
         attempt = 0
         while True:
-            before = await counter(self._connection, space)
+            before = await reads.counter(self._connection, space)
             items = {item.key: item for item in await self._below(space, below)}
             if settled(before, items, prefix):
                 alive = tuple(item for item in items.values() if self._alive(item))
@@ -136,27 +112,28 @@ class DynamoDBBackend:
             await asyncio.sleep(jitter(attempt))
             attempt += 1
 
-    def watch(self, prefix: str, *, after: int | None = None) -> AsyncGenerator[Event, None]:
+    async def watch(self, prefix: str, *, after: int | None = None) -> AsyncGenerator[Event, None]:
         """Follow all items below the prefix."""
-        self._used(check_prefix(prefix))
-        watch = Watch(
-            self._connection,
-            self._reader,
-            prefix,
-            snapshot=lambda: self.range(prefix),
-            closed=lambda: self._closed,
-        )
-        return watch.events(after)
+        space, _ = self._split(check_prefix(prefix))
+
+        async def newest() -> int:
+            return (await reads.counter(self._connection, space)).revision
+
+        with self._pollers.follow(space) as poller:
+            watch = Watch(
+                poller, prefix, snapshot=lambda: self.range(prefix), newest=newest, closed=lambda: self._closed
+            )
+            async with aclosing(watch.events(after)) as events:
+                async for event in events:
+                    yield event
 
     async def close(self) -> None:
         """End watches, tasks, threads and connections."""
         if self._closed:
             return
         self._closed = True
-        self._reader.wake()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._sweeping.cancel()
+        await asyncio.gather(self._sweeping, self._pollers.close(), return_exceptions=True)
         await self._connection.close()
         await asyncio.gather(*(writer.close() for writer in self._writers.values()))
 
@@ -166,12 +143,17 @@ class DynamoDBBackend:
         millis = None if expires is None else to_millis(expires)
         value = bytes(value)
         written = await self._write(Write(key, value, millis, condition, revision))
-        return Item(key, value, written, None if millis is None else from_millis(millis))
+        item = Item(key, value, written, None if millis is None else from_millis(millis))
+        if item.expires is None or item.expires - self._clock.now() < SOON:
+            self._sweeper.note(Put(item))
+        return item
 
     async def _write(self, write: Write) -> int:
-        space, _ = self._used(write.key)
+        space, _ = self._split(write.key)
         if space not in self._writers:
-            self._writers[space] = SpaceWriter(self._connection, space, self._clock)
+            self._writers[space] = SpaceWriter(
+                self._connection, space, self._clock, written=lambda: self._pollers.hurry(space)
+            )
         return await self._writers[space].write(write)
 
     async def _below(self, space: str, below: str) -> list[Item]:
@@ -207,44 +189,13 @@ class DynamoDBBackend:
         ]
 
     async def _query(self, query: dict[str, Any]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        start: dict[str, Any] = {}
-        while True:
-            page = {"TableName": self._connection.table, "ConsistentRead": True, **query, **start}
-            answer = await self._request(lambda client, page=page: client.query(**page))
-            found += answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return found
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        async with aclosing(reads.pages(self._connection, query)) as pages:
+            return [found async for page in pages for found in page]
 
-    async def _request(self, call: Any) -> Any:
-        """Send a read. There is nothing to decide on in its answer but what it found."""
-        try:
-            return await self._connection.request(call)
-        except ClientError as error:
-            raise failures.translated(error, self._connection.table) from error
-
-    async def _sweep_again(self) -> None:
-        """Have the sweeper read each space in use once its changes are heard, and again when some were missed."""
-        while True:
-            for space, generation in self._spaces.items():
-                if generation < self._reader.generation:
-                    self._spaces[space] = self._reader.generation
-                    self._sweeper.read_again(space)
-            await self._reader.news(SWEEP_SECONDS)
-
-    def _used(self, key: str) -> tuple[str, str]:
+    def _split(self, key: str) -> tuple[str, str]:
         if self._closed:
             raise closed(f"the dynamodb table {self._connection.table}")
-        space, name = split(key)
-        self._spaces.setdefault(space, 0)
-        return space, name
+        return split(key)
 
     def _alive(self, item: Item) -> bool:
         return item.expires is None or self._clock.now() < item.expires
-
-
-def _tell_of_a_bug(task: asyncio.Task[None]) -> None:
-    """Log why a task of ours ended that has no reason to."""
-    if not task.cancelled() and (error := task.exception()):
-        logger.error("the task %s has failed", task.get_name(), exc_info=error)

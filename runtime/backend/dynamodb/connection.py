@@ -20,14 +20,10 @@ from runtime.core.errors import InvalidSettings, Unavailable
 
 if TYPE_CHECKING:  # the stubs are there for the type checkers only
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodbstreams import DynamoDBStreamsClient
 
 logger = logging.getLogger(__name__)
 
 REQUEST_THREADS = 16
-STREAM_THREADS = 4
-"""Apart from the others, so that reading the stream never takes a thread from a request, nor the reverse."""
-
 CLOSE_SECONDS = 2.0
 
 RETRY_BASE_SECONDS = 0.025
@@ -45,28 +41,26 @@ def jitter(attempt: int) -> float:
 
 
 class Connection:
-    """The two services of one table. `throttled` counts how often AWS has asked to come back later."""
+    """The client of one table. `throttled` counts how often AWS has asked to come back later."""
 
-    def __init__(self, options: DynamoDBOptions, dynamodb: DynamoDBClient, streams: DynamoDBStreamsClient) -> None:
+    def __init__(self, options: DynamoDBOptions, client: DynamoDBClient) -> None:
         self.table = options.table_name
         self.timeout = options.timeout
         self.throttled = 0
-        self._dynamodb = dynamodb
-        self._streams = streams
-        self._request_threads = ThreadPoolExecutor(REQUEST_THREADS, "dynamodb")
-        self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, "dynamodb-stream")
+        self._client = client
+        self._threads = ThreadPoolExecutor(REQUEST_THREADS, "dynamodb")
         self._running: set[asyncio.Future[Any]] = set()  # of calls, whatever they give
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def open(cls, options: DynamoDBOptions) -> Connection:
-        """Prepare the clients; nothing is sent yet. Raises InvalidSettings."""
-        loader = ThreadPoolExecutor(1, "dynamodb-open")  # reading the service models takes a good part of a second
+        """Prepare the client; nothing is sent yet. Raises InvalidSettings."""
+        loader = ThreadPoolExecutor(1, "dynamodb-open")  # reading the service model takes a good part of a second
         try:
-            clients = await asyncio.get_running_loop().run_in_executor(loader, _clients, options)
+            client = await asyncio.get_running_loop().run_in_executor(loader, _client, options)
         finally:
             loader.shutdown(wait=False)
-        return cls(options, *clients)
+        return cls(options, client)
 
     async def request(self, call: Callable[[DynamoDBClient], _Result]) -> _Result:
         """Run the call in a thread and return what it gives; what can be repeated safely is, until the time is up.
@@ -74,11 +68,17 @@ class Connection:
         Raises Unavailable, AccessDenied, InvalidSettings; and ClientError for the answers that its caller decides on
         (`_DECISIONS`).
         """
-        return await self._call(self._request_threads, lambda: call(self._dynamodb))
-
-    async def read_stream(self, call: Callable[[DynamoDBStreamsClient], _Result]) -> _Result:
-        """Do the same with DynamoDB Streams, whose calls are all reads."""
-        return await self._call(self._stream_threads, lambda: call(self._streams))
+        refused: list[Unavailable] = []
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await self._repeat(lambda: call(self._client), refused)
+        except TimeoutError as error:
+            if refused:
+                raise refused[-1] from error
+            raise Unavailable(
+                f"the dynamodb table {self.table} did not answer within {self.timeout:g} s",
+                hint="Check region and endpoint of the storage section and the network.",
+            ) from error
 
     def count_throttling(self, what: str) -> None:
         """Note that AWS throttled; the log tells at the 1st, 2nd, 4th, 8th, … time."""
@@ -95,35 +95,18 @@ class Connection:
         """
         if not self._closing.done():
             self._closing.set_result(None)
-        for pool in (self._request_threads, self._stream_threads):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._running:
             await asyncio.wait(self._running, timeout=CLOSE_SECONDS)
-        self._dynamodb.close()
-        self._streams.close()
+        self._client.close()
 
-    async def _call(self, threads: ThreadPoolExecutor, call: Callable[[], _Result]) -> _Result:
-        refused: list[Unavailable] = []
-        try:
-            async with asyncio.timeout(self.timeout):
-                return await self._repeat(threads, call, refused)
-        except TimeoutError as error:
-            if refused:
-                raise refused[-1] from error
-            raise Unavailable(
-                f"the dynamodb table {self.table} did not answer within {self.timeout:g} s",
-                hint="Check region and endpoint of the storage section and the network.",
-            ) from error
-
-    async def _repeat(
-        self, threads: ThreadPoolExecutor, call: Callable[[], _Result], refused: list[Unavailable]
-    ) -> _Result:
+    async def _repeat(self, call: Callable[[], _Result], refused: list[Unavailable]) -> _Result:
         """Repeat the call until it is done or must not be repeated; `refused` tells why the tries so far were not."""
         uncertain = False
         attempt = 0
         while True:
             try:
-                return await self._in_thread(threads, call)
+                return await self._in_thread(call)
             except ClientError as error:
                 if failures.code(error) in _DECISIONS and not uncertain:
                     raise
@@ -144,10 +127,10 @@ class Connection:
             await asyncio.sleep(jitter(attempt))
             attempt += 1
 
-    async def _in_thread(self, threads: ThreadPoolExecutor, call: Callable[[], _Result]) -> _Result:
+    async def _in_thread(self, call: Callable[[], _Result]) -> _Result:
         if self._closing.done():
             raise closed(f"the dynamodb table {self.table}")
-        future = threads.submit(call)
+        future = self._threads.submit(call)
         waiting = asyncio.wrap_future(future)
         self._running.add(waiting)
         waiting.add_done_callback(self._ended)
@@ -168,17 +151,15 @@ class Connection:
 
 _DECISIONS = frozenset(
     {
-        "ExpiredIteratorException",
         "ResourceInUseException",
         "ResourceNotFoundException",
         "TransactionCanceledException",
-        "TrimmedDataAccessException",
         "ValidationException",
     }
 )
 
 
-def _clients(options: DynamoDBOptions) -> tuple[DynamoDBClient, DynamoDBStreamsClient]:
+def _client(options: DynamoDBOptions) -> DynamoDBClient:
     if (options.access_key is None) != (options.secret_key is None):
         missing = "secret_key" if options.secret_key is None else "access_key"
         raise InvalidSettings(
@@ -199,10 +180,7 @@ def _clients(options: DynamoDBOptions) -> tuple[DynamoDBClient, DynamoDBStreamsC
             aws_secret_access_key=options.secret_key,
             region_name=options.region,
         )
-        return (
-            session.client("dynamodb", endpoint_url=options.endpoint, config=config),
-            session.client("dynamodbstreams", endpoint_url=options.endpoint, config=config),
-        )
+        return session.client("dynamodb", endpoint_url=options.endpoint, config=config)
     except BotoCoreError as error:
         raise InvalidSettings(f"region or profile for DynamoDB is not valid: {error}") from error
     except ValueError as error:

@@ -1,7 +1,8 @@
-"""Deletes what has expired, so that watchers hear of it. Each open backend does; that they are several does no harm.
+"""Deletes what has expired, so that watches hear of it. Each open backend does; that they are several does no harm.
 
-What is about to expire is known from the stream; what was there before is read once a space. So nothing is ever scanned
-in order to find out that nothing has expired.
+What is about to expire is known from the log of the spaces that are watched, and from what this backend itself writes;
+what was there before is read once a space that is watched. So nothing is ever scanned in order to find out that nothing
+has expired.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Sweeper:
                     await asyncio.sleep(random.uniform(0, SPREAD_SECONDS))  # noqa: S311 - no secret
                     await self._sweep()
             except Unavailable as error:
-                logger.debug("expired items have to wait: %s", error)  # the stream's reader warns
+                logger.debug("expired items have to wait: %s", error)  # the poller of the space warns
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def _read(self) -> None:

@@ -92,7 +92,7 @@ def _refusal(error: ClientError, table: str) -> TeleportError:
         actions = _ACTIONS.get(operation, f"dynamodb:{operation}")
         return AccessDenied(
             f"AWS does not allow {operation} on the dynamodb table {table}",
-            hint=f"Grant these credentials {actions} on the table and its stream (docs/adr/0004 lists all actions).",
+            hint=f"Grant these credentials {actions} on the table (docs/dynamodb.md has the whole policy).",
         )
     if name in _BAD_CREDENTIALS:
         return AccessDenied(
@@ -105,9 +105,7 @@ def _refusal(error: ClientError, table: str) -> TeleportError:
             hint="Raise its capacity or use on-demand billing; one space of keys takes about 250 writes a second.",
         )
     if name == "ResourceNotFoundException":
-        return Unavailable(
-            f"the dynamodb table {table}, or its stream, is not there", hint="It is created again at the next start."
-        )
+        return Unavailable(f"the dynamodb table {table} is not there", hint="It is created again at the next start.")
     message = error.response.get("Error", {}).get("Message", "")
     return Unavailable(
         f"{operation} failed on the dynamodb table {table}: {name}: {message}",

@@ -6,31 +6,22 @@ from runtime.backend.base import Delete, Put
 
 HISTORY_CHANGES = 10_000
 HISTORY_BYTES = 16 * 1024 * 1024
-"""What one space may take of memory; who is further behind reads the stream again from its beginning."""
+"""What one space may take of memory; who is further behind reads the log by itself."""
 
 
 class History:
-    """Changes of one space. They may come in any order and more than once."""
+    """Changes of one space, the newest of them."""
 
     def __init__(self) -> None:
-        self.newest = 0
         self._changes: dict[int, Put | Delete] = {}
         self._bytes = 0
 
     def add(self, change: Put | Delete) -> None:
-        """Keep a change, dropping those that came first when there is no more room."""
-        if change.revision in self._changes:
-            return
+        """Keep a change above all others, dropping the oldest when there is no more room."""
         self._changes[change.revision] = change
         self._bytes += size(change)
-        self.newest = max(self.newest, change.revision)
         while len(self._changes) > HISTORY_CHANGES or self._bytes > HISTORY_BYTES:
             self._bytes -= size(self._changes.pop(next(iter(self._changes))))
-
-    def clear(self) -> None:
-        """Forget everything: revisions may mean something else from now on."""
-        self.newest = self._bytes = 0
-        self._changes.clear()
 
     def get(self, revision: int) -> Put | Delete | None:
         """Return the change of that revision, if it is here."""

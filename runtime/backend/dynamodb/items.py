@@ -7,8 +7,9 @@
     expires   N                  milliseconds since 1970, where the item expires
     ttl       N                  seconds since 1970, DynamoDB's own removal, long after `expires`
 
-Each space has one item more, its counter: `name` is COUNTER, `revision` the newest of the space, and `put` and
-`deleted` tell by name which revisions the last transaction gave.
+Each space has one item more, its counter: `name` is COUNTER, `revision` the newest of the space, `transaction` says
+which transaction gave it, and `put` and `deleted` tell by name which revisions that one gave. The log of a space's
+changes is in a partition of its own (`changelog`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from runtime.backend.base import Delete, Item, Put, from_millis
+from runtime.backend.base import Item, from_millis
 
 if TYPE_CHECKING:  # the stubs are there for the type checkers only
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
@@ -27,8 +28,8 @@ COUNTER = "/revision"
 """No key's name starts with a slash: its segment before it would be empty."""
 
 TTL_SECONDS_AFTER_EXPIRY = 48 * 3600
-"""DynamoDB's own removal has no revision, so watches cannot tell of it. It comes only once every stream record of the
-item's life is gone too (24 hours), so that who was away that long is given a Snapshot anyway."""
+"""DynamoDB's own removal has no revision, so watches cannot tell of it. It comes a day after the last entry of the log
+that tells of the item was to go, so that who was away that long is given a Snapshot anyway."""
 
 Attributes = Mapping[str, Any]  # boto3's own form: {"N": "1"}, {"S": "text"}, {"B": b"bytes"}, {"M": {…}}
 
@@ -73,38 +74,63 @@ def key_attributes(space: str, name: str) -> dict[str, Any]:
     return {"space": {"S": space}, "name": {"S": name}}
 
 
-def transaction(
-    table: str, space: str, writes: Iterable[Write], *, after: int, now: int
-) -> list[TransactWriteItemTypeDef]:
-    """Return the parts of a transaction that gives the writes the revisions from `after` + 1 on, in their order.
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """The newest revision of a space, the transaction that gave it, and what that one did, by key."""
 
-    The first part moves the counter, if it still is at `after`. `now` is in milliseconds since 1970.
+    revision: int = 0
+    transaction: str = ""
+    put: tuple[tuple[str, int], ...] = ()
+    deleted: tuple[tuple[str, int], ...] = ()
+
+
+def transaction(
+    table: str, space: str, writes: Iterable[Write], *, after: Counter, name: str, now: int
+) -> list[TransactWriteItemTypeDef]:
+    """Return the parts of a transaction that gives the writes the revisions that follow `after`, in their order.
+
+    The first part moves the counter, if it still is at `after`. `name` tells this transaction from all others. `now` is
+    in milliseconds since 1970.
     """
     parts: list[TransactWriteItemTypeDef] = []
     put: dict[str, Any] = {}
     deleted: dict[str, Any] = {}
-    revision = after
+    revision = after.revision
     for write in writes:
         revision += 1
-        name = split(write.key)[1]
-        (deleted if write.value is None else put)[name] = {"N": str(revision)}
+        (deleted if write.value is None else put)[split(write.key)[1]] = {"N": str(revision)}
         parts.append(_part(table, write, revision, now))
     counter: dict[str, Any] = {
         "TableName": table,
         "Item": {
             **key_attributes(space, COUNTER),
             "revision": {"N": str(revision)},
+            "transaction": {"S": name},
             "put": {"M": put},
             "deleted": {"M": deleted},
         },
-        "ExpressionAttributeNames": {"#revision": "revision"},
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        "ConditionExpression": "attribute_not_exists(#revision)",
+        **_still(after),
     }
-    if after:
-        counter["ConditionExpression"] = "#revision = :after"
-        counter["ExpressionAttributeValues"] = {":after": {"N": str(after)}}
     return [{"Put": counter}, *parts]  # type: ignore[typeddict-item]  # built up as a dict: optional keys
+
+
+def _still(counter: Counter) -> dict[str, Any]:
+    """Return the condition that the counter is as it was read.
+
+    The revision alone would not do: in a table that was restored, others may have brought another history to it.
+    """
+    values = {}
+    revision = transaction = "attribute_not_exists({})"
+    if counter.revision:
+        revision, values[":revision"] = "{} = :revision", {"N": str(counter.revision)}
+    if counter.transaction:  # a counter of the time before there was a log has none
+        transaction, values[":transaction"] = "{} = :transaction", {"S": counter.transaction}
+    condition: dict[str, Any] = {
+        "ConditionExpression": f"{revision.format('#revision')} AND {transaction.format('#transaction')}",
+        "ExpressionAttributeNames": {"#revision": "revision", "#transaction": "transaction"},
+    }
+    return {**condition, "ExpressionAttributeValues": values} if values else condition
 
 
 def _part(table: str, write: Write, revision: int, now: int) -> TransactWriteItemTypeDef:
@@ -137,15 +163,6 @@ def read_item(attributes: Attributes) -> Item:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """The newest revision of a space, and what its last transaction did, by key."""
-
-    revision: int = 0
-    put: tuple[tuple[str, int], ...] = ()
-    deleted: tuple[tuple[str, int], ...] = ()
-
-
 def read_counter(attributes: Attributes | None) -> Counter:
     """Return the counter of a space; a space that was never written is at 0."""
     if not attributes:
@@ -155,14 +172,8 @@ def read_counter(attributes: Attributes | None) -> Counter:
         tuple((f"{space}/{name}", int(revision["N"])) for name, revision in attributes[kind]["M"].items())
         for kind in ("put", "deleted")
     )
-    return Counter(int(attributes["revision"]["N"]), put, deleted)
-
-
-def read_record(image: Attributes) -> list[Put | Delete]:
-    """Return the changes that a stream record's new image tells of: a Put, or what a transaction deleted."""
-    if image["name"]["S"] == COUNTER:
-        return [Delete(key, revision) for key, revision in read_counter(image).deleted]
-    return [Put(read_item(image))]
+    transaction = attributes.get("transaction", {"S": ""})["S"]
+    return Counter(int(attributes["revision"]["N"]), transaction, put, deleted)
 
 
 def settled(counter: Counter, items: Mapping[str, Item], prefix: str) -> bool:

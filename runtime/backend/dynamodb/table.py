@@ -1,4 +1,4 @@
-"""The table with its stream and its TTL: created where they are missing, refused where they are somebody else's."""
+"""The table and its TTL: created where they are missing, refused where they are somebody else's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.backend.dynamodb.connection import Connection
 from runtime.core.errors import InvalidSettings, Unavailable
 
 if TYPE_CHECKING:  # the stubs are there for the type checkers only
-    from mypy_boto3_dynamodb.type_defs import StreamSpecificationTypeDef, TableDescriptionTypeDef
+    from mypy_boto3_dynamodb.type_defs import TableDescriptionTypeDef
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,6 @@ POLL_SECONDS = 0.5
 
 _KEYS = {"HASH": ("space", "S"), "RANGE": ("name", "S")}
 _TTL_ATTRIBUTE = "ttl"
-_STREAM: StreamSpecificationTypeDef = {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
-_VIEWS = frozenset({"NEW_IMAGE", "NEW_AND_OLD_IMAGES"})
 
 
 async def prepare(connection: Connection) -> None:
@@ -39,37 +37,7 @@ async def prepare(connection: Connection) -> None:
         await _create(connection)
     description = await _until_active(connection)
     _check_keys(connection.table, description)
-    await ensure_stream(connection)
     await _ensure_ttl(connection)
-
-
-async def ensure_stream(connection: Connection) -> str:
-    """Return the ARN of the table's stream, enabling it where it is not. Raises InvalidSettings for another view."""
-    description = await _until_active(connection)
-    stream = description.get("StreamSpecification", {})
-    if stream.get("StreamEnabled"):
-        if stream.get("StreamViewType") not in _VIEWS:
-            raise InvalidSettings(
-                f"the stream of the dynamodb table {connection.table} is {stream.get('StreamViewType')}, not NEW_IMAGE",
-                hint="Disable the stream; it is enabled again as it must be. Or give another table_name.",
-            )
-        return description.get("LatestStreamArn", "")
-    logger.info("enabling the stream of the dynamodb table %s", connection.table)
-    try:
-        await connection.request(
-            lambda client: client.update_table(TableName=connection.table, StreamSpecification=_STREAM)
-        )
-    except ClientError as error:
-        # Another opener was first: a ResourceInUseException or, once it is done, a ValidationException.
-        if failures.code(error) not in {"ResourceInUseException", "ValidationException"}:
-            raise failures.translated(error, connection.table) from error
-    description = await _until_active(connection)
-    if not description.get("StreamSpecification", {}).get("StreamEnabled"):
-        raise Unavailable(
-            f"the stream of the dynamodb table {connection.table} could not be enabled",
-            hint="Enable it in the AWS console (new image) and read there what AWS has against it.",
-        )
-    return description.get("LatestStreamArn", "")
 
 
 async def _describe(connection: Connection) -> TableDescriptionTypeDef | None:
@@ -101,7 +69,6 @@ async def _create(connection: Connection) -> None:
                     {"AttributeName": "name", "KeyType": "RANGE"},
                 ],
                 BillingMode="PAY_PER_REQUEST",
-                StreamSpecification=_STREAM,
             )
         )
     except ClientError as error:

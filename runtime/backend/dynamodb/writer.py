@@ -1,4 +1,4 @@
-"""Gives the writes of one space their revisions: the next ones of the space's counter, in one transaction with it.
+"""Gives the writes of one space their revisions: the next ones of its counter, in one transaction with it and the log.
 
 Writes that wait while a transaction is under way go together in the next one, so that a process does not pay a round
 trip, and a race for the counter with other processes, for each of them.
@@ -10,16 +10,17 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from runtime.backend.base import already_exists, compare_failed, not_found, to_millis
-from runtime.backend.dynamodb import failures
+from runtime.backend.dynamodb import changelog, failures
 from runtime.backend.dynamodb.connection import Connection, jitter
-from runtime.backend.dynamodb.items import COUNTER, Counter, If, Write, key_attributes, read_counter, transaction
+from runtime.backend.dynamodb.items import Counter, If, Write, read_counter, transaction
+from runtime.backend.dynamodb.reads import counter
 from runtime.core.clock import Clock
 from runtime.core.errors import TeleportError, Unavailable
 
@@ -28,8 +29,8 @@ logger = logging.getLogger(__name__)
 TRANSACTION_WRITES = 50
 """Of the 100 items that AWS allows; a longer transaction is more likely to meet another one."""
 
-TRANSACTION_BYTES = 3 * 1024 * 1024
-"""Of the 4 MB that AWS allows, less room for names and conditions."""
+TRANSACTION_BYTES = 3 * 1024 * 1024 // 2
+"""Of the 4 MB that AWS allows: each write is there twice, as the item and in the log, and names need room as well."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,14 +40,15 @@ class _Pending:
 
 
 class SpaceWriter:
-    """The writes of this process to one space, one transaction at a time."""
+    """The writes of this process to one space, one transaction at a time; `written` is called after each."""
 
-    def __init__(self, connection: Connection, space: str, clock: Clock) -> None:
+    def __init__(self, connection: Connection, space: str, clock: Clock, written: Callable[[], None]) -> None:
         self._connection = connection
         self._space = space
         self._clock = clock
+        self._written = written
         self._queue: deque[_Pending] = deque()
-        self._known: int | None = None  # the counter when we last saw it; a wrong guess costs one more try
+        self._known: Counter | None = None  # the counter when we last saw it; a wrong guess costs one more try
         self._task: asyncio.Task[None] | None = None
 
     async def write(self, write: Write) -> int:
@@ -106,17 +108,19 @@ class SpaceWriter:
         attempt = 0
         while batch := [pending for pending in batch if not pending.revision.done()]:
             if self._known is None:
-                self._known = (await counter(self._connection, self._space)).revision
-            reasons = await self._transact([pending.write for pending in batch], self._known)
+                self._known = await counter(self._connection, self._space)
+            name = str(uuid.uuid4())
+            reasons = await self._transact([pending.write for pending in batch], self._known, name)
             if reasons is None:
-                for pending in batch:
-                    self._known += 1
+                for revision, pending in enumerate(batch, self._known.revision + 1):
                     if not pending.revision.done():
-                        pending.revision.set_result(self._known)
+                        pending.revision.set_result(revision)
+                self._known = Counter(self._known.revision + len(batch), name)
+                self._written()
                 return
             if _failed(reasons[0]):
-                self._known = read_counter(reasons[0].get("Item")).revision
-            for pending, reason in zip(batch, reasons[1:], strict=True):
+                self._known = read_counter(reasons[0].get("Item"))
+            for pending, reason in zip(batch, reasons[1:], strict=False):  # after them come those of the log
                 if _failed(reason):
                     _fail(pending, _condition_error(pending.write))
             if any(reason.get("Code") in failures.THROTTLED for reason in reasons):
@@ -126,14 +130,22 @@ class SpaceWriter:
                 await asyncio.sleep(jitter(attempt))
                 attempt += 1
 
-    async def _transact(self, writes: list[Write], after: int) -> list[Mapping[str, Any]] | None:
-        """Return None when all is done, else AWS's reasons, one for the counter and one for each write."""
-        now = to_millis(self._clock.now())
-        parts = transaction(self._connection.table, self._space, writes, after=after, now=now)
-        token = str(uuid.uuid4())
+    async def _transact(self, writes: list[Write], after: Counter, name: str) -> list[Mapping[str, Any]] | None:
+        """Return None when all is done, else AWS's reasons: for the counter, for each write and for the log."""
+        table, now = self._connection.table, to_millis(self._clock.now())
+        parts = transaction(table, self._space, writes, after=after, name=name, now=now)
+        parts += changelog.entries(
+            table,
+            self._space,
+            writes,
+            after=after.revision,
+            transaction=name,
+            previous=after.transaction,
+            now=now,
+        )
         try:
             await self._connection.request(
-                lambda client: client.transact_write_items(TransactItems=parts, ClientRequestToken=token)
+                lambda client: client.transact_write_items(TransactItems=parts, ClientRequestToken=name)
             )
         except ClientError as error:
             reasons: list[Mapping[str, Any]] | None = error.response.get("CancellationReasons")  # type: ignore[assignment]  # not in the stubs' response
@@ -141,16 +153,6 @@ class SpaceWriter:
                 raise failures.translated(error, self._connection.table) from error
             return reasons
         return None
-
-
-async def counter(connection: Connection, space: str) -> Counter:
-    """Return the space's counter as it is now."""
-    answer = await connection.request(
-        lambda client: client.get_item(
-            TableName=connection.table, Key=key_attributes(space, COUNTER), ConsistentRead=True
-        )
-    )
-    return read_counter(answer.get("Item"))
 
 
 def _failed(reason: Mapping[str, Any]) -> bool:

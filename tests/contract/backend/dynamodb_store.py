@@ -17,7 +17,7 @@ import boto3
 from runtime.backend.dynamodb import DynamoDBBackend
 from runtime.backend.options import DynamoDBOptions
 from runtime.core.clock import Clock, SystemClock
-from tests.contract.backend.harness import PATIENCE_SECONDS, REQUEST_SECONDS
+from tests.contract.backend.harness import REQUEST_SECONDS
 from tests.servers.dynamodb_local import QUIET_AWS, DynamoDBLocal
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class DynamoDBStore:
         self._server = server
         self.options = self._account = new_options(server)
         self._stack = stack
-        self._opened: list[DynamoDBBackend] = []
 
     async def open(
         self,
@@ -65,7 +64,6 @@ class DynamoDBStore:
         options = self.options if timeout is None else replace(self.options, timeout=timeout)
         backend = await DynamoDBBackend.open(options, clock=clock or SystemClock())
         self._stack.push_async_callback(backend.close)
-        self._opened.append(backend)
         return backend
 
     async def administer(self, act: Callable[[DynamoDBClient], T]) -> T:
@@ -102,20 +100,16 @@ class DynamoDBStore:
         self._server.thaw()
 
     async def forget_history(self) -> None:
-        """Disable the stream, whose records go with it; who opens the table next enables another one.
+        """Delete the log, as the table's TTL does in time. What a watch that is open remembers stays."""
 
-        Their memory of recent changes is part of the history: it is forgotten once they read the new stream.
-        """
-        name = self.options.table_name
-        disabled = await self.administer(
-            lambda client: client.update_table(TableName=name, StreamSpecification={"StreamEnabled": False})
-        )
-        before = disabled["TableDescription"]["LatestStreamArn"]
-        await (await self.open()).close()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            for backend in self._opened:
-                while backend.stream == before:  # noqa: ASYNC110 - the backend has no event for it
-                    await asyncio.sleep(0.05)
+        def forget(client: DynamoDBClient) -> None:
+            for page in client.get_paginator("scan").paginate(TableName=self.options.table_name):
+                for item in page["Items"]:
+                    if item["space"]["S"].endswith("/log"):
+                        key = {"space": item["space"], "name": item["name"]}
+                        client.delete_item(TableName=self.options.table_name, Key=key)
+
+        await self.administer(forget)
 
     async def drop(self) -> None:
         """Delete the table, where it was made."""

@@ -1,4 +1,4 @@
-"""What is particular to DynamoDB: the table with its stream and TTL, the settings, and how items lie in it."""
+"""What is particular to DynamoDB: the table with its TTL, the settings, and how items lie in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from tests.servers.processes import free_port
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.literals import StreamViewTypeType
 
 START = datetime.now(UTC).replace(microsecond=0)
 """Not long ago: DynamoDB Local's own TTL goes by the machine's clock."""
@@ -38,9 +37,7 @@ async def store(servers: Servers, tmp_path: Path) -> AsyncIterator[DynamoDBStore
         yield store
 
 
-def create_table(
-    store: DynamoDBStore, *names: str, stream: StreamViewTypeType | None = None
-) -> Callable[[DynamoDBClient], Any]:
+def create_table(store: DynamoDBStore, *names: str) -> Callable[[DynamoDBClient], Any]:
     """Return what creates a table with those key attributes, as Terraform would."""
     kinds = ("HASH", "RANGE")
     return lambda client: client.create_table(
@@ -48,24 +45,23 @@ def create_table(
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
         KeySchema=[{"AttributeName": name, "KeyType": kinds[place]} for place, name in enumerate(names)],  # type: ignore[typeddict-item]  # of the two literals
         BillingMode="PAY_PER_REQUEST",
-        **({"StreamSpecification": {"StreamEnabled": True, "StreamViewType": stream}} if stream else {}),  # type: ignore[arg-type]  # optional
     )
 
 
 async def test_five_openers_at_once_make_one_table(store: DynamoDBStore) -> None:
-    """All succeed; the table is paid by request, has a stream of new images and its TTL on `ttl`."""
+    """All succeed; the table is paid by request, has no stream, and its TTL is on `ttl`."""
     backends = await asyncio.gather(*(store.open() for _ in range(5)))
     await backends[0].put("resources/a", b"1")
     assert (await backends[4].get("resources/a")).value == b"1"
     name = store.options.table_name
     table = (await store.administer(lambda client: client.describe_table(TableName=name)))["Table"]
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
-    assert table["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
+    assert "StreamSpecification" not in table
     ttl = await store.administer(lambda client: client.describe_time_to_live(TableName=name))
     assert ttl["TimeToLiveDescription"] == {"TimeToLiveStatus": "ENABLED", "AttributeName": "ttl"}
 
 
-async def test_stream_and_ttl_of_a_table_that_was_made_without_are_enabled(store: DynamoDBStore) -> None:
+async def test_the_ttl_of_a_table_that_was_made_without_is_enabled(store: DynamoDBStore) -> None:
     """The right key is enough: the watch works."""
     await store.administer(create_table(store, "space", "name"))
     first, _ = await asyncio.gather(store.open(), store.open())
@@ -83,15 +79,8 @@ async def test_a_table_with_another_key_is_refused(store: DynamoDBStore, names: 
     await store.administer(create_table(store, *names))
     with pytest.raises(InvalidSettings, match=rf"{store.options.table_name} has the key {names[0]} \(S\).*space \(S\)"):
         await store.open()
-    table = await store.administer(lambda client: client.describe_table(TableName=store.options.table_name))
-    assert "StreamSpecification" not in table["Table"]
-
-
-async def test_a_stream_without_images_is_refused(store: DynamoDBStore) -> None:
-    """AWS cannot change it in place, so a person has to say that it may go."""
-    await store.administer(create_table(store, "space", "name", stream="KEYS_ONLY"))
-    with pytest.raises(InvalidSettings, match="KEYS_ONLY, not NEW_IMAGE"):
-        await store.open()
+    ttl = await store.administer(lambda client: client.describe_time_to_live(TableName=store.options.table_name))
+    assert ttl["TimeToLiveDescription"]["TimeToLiveStatus"] == "DISABLED"
 
 
 async def test_a_wrong_endpoint_is_unavailable_in_time(store: DynamoDBStore) -> None:
@@ -160,11 +149,14 @@ async def test_no_secret_is_logged_or_shown(store: DynamoDBStore, caplog: pytest
 
 
 async def test_an_item_lies_under_its_space_and_ends_by_itself_two_days_after_its_expiry(store: DynamoDBStore) -> None:
-    """The space is the partition key, which an IAM condition can name; `ttl` is in seconds; a counter is beside it."""
+    """The space is the partition key, which an IAM condition can name; `ttl` is in seconds; a counter is beside it.
+
+    The log is in another partition, whose name no space can have; its entry tells all of the item, and lasts a day.
+    """
     backend = await store.open(ManualClock(START))
     await backend.put("authority/host/a", b"key", expires=START + timedelta(minutes=1))
     found = await store.administer(lambda client: client.scan(TableName=store.options.table_name))
-    counter, item = sorted(found["Items"], key=lambda each: str(each["name"]["S"]))
+    counter, entry, item = sorted(found["Items"], key=lambda each: str(each["name"]["S"]))
     second = int(START.timestamp()) + 60
     assert item == {
         "space": {"S": "authority"},
@@ -175,6 +167,15 @@ async def test_an_item_lies_under_its_space_and_ends_by_itself_two_days_after_it
         "ttl": {"N": str(second + 48 * 3600)},
     }
     assert (counter["name"], counter["revision"]) == ({"S": "/revision"}, {"N": "1"})
+    change = {"name": {"S": "host/a"}, "value": {"B": b"key"}, "expires": {"N": str(second * 1000)}}
+    assert entry == {
+        "space": {"S": "authority/log"},
+        "name": {"S": "00000000000000000001"},
+        "transaction": counter["transaction"],
+        "previous": {"S": ""},
+        "changes": {"L": [{"M": change}]},
+        "ttl": {"N": str(second - 60 + 24 * 3600)},
+    }
     assert [each.key for each in (await backend.range("authority/")).items] == ["authority/host/a"]
 
 
@@ -191,7 +192,7 @@ async def test_what_expired_while_nobody_was_there_is_deleted_by_the_next_one(st
         assert isinstance(event, Delete)
         assert event.key == "presence/gone"
     raw = await store.administer(lambda client: client.scan(TableName=store.options.table_name))
-    assert {each["name"]["S"] for each in raw["Items"]} == {"/revision", "stays"}
+    assert {each["name"]["S"] for each in raw["Items"] if each["space"]["S"] == "presence"} == {"/revision", "stays"}
 
 
 def test_a_snapshot_waits_for_a_transaction_that_is_half_done() -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from io import BytesIO
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.compat import HTTPHeaders
 from botocore.exceptions import ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
 from runtime.backend.base import Put
 from runtime.core.errors import AccessDenied, AlreadyExists, Unavailable
+from tests.contract.backend.aws_answers import operation, refusal
 from tests.contract.backend.dynamodb_store import DynamoDBStore
 from tests.contract.backend.harness import (
     QUICK_SECONDS,
@@ -30,16 +28,8 @@ pytestmark = pytest.mark.parametrize("store", ["dynamodb"], indirect=True)
 LOST = "lost"
 """In place of a code: the request is carried out, and its answer does not arrive."""
 
-_REASONS = [{"Code": "None"}, {"Code": "ConditionalCheckFailed"}]
+_REASONS = [{"Code": "None"}, {"Code": "ConditionalCheckFailed"}, {"Code": "None"}]
 """Why a transaction is cancelled, where the code says that it is: the write's condition failed, not the counter's."""
-
-
-class _Body(BytesIO):
-    """The body of an answer, as botocore reads it."""
-
-    def stream(self) -> Iterator[bytes]:
-        """Give all of it at once."""
-        yield self.read()
 
 
 class Answers:
@@ -55,16 +45,14 @@ class Answers:
 
     def answer(self, session: URLLib3Session, request: AWSPreparedRequest) -> AWSResponse:
         """Take the place of `URLLib3Session.send`."""
-        target = request.headers.get("X-Amz-Target", b"")
-        operation = (target.decode() if isinstance(target, bytes) else target).rpartition(".")[2]
-        if not self._codes.get(operation):
+        codes = self._codes.get(operation(request))
+        if not codes:
             return self._send(session, request)
-        code = self._codes[operation].pop(0)
+        code = codes.pop(0)
         if code == LOST:
             assert self._send(session, request).status_code == 200
             raise ReadTimeoutError(endpoint_url=request.url)
-        body = {"__type": f"com.amazonaws.dynamodb#{code}", "message": "by the test", "CancellationReasons": _REASONS}
-        return AWSResponse(request.url, 400, HTTPHeaders(), _Body(json.dumps(body).encode()))
+        return refusal(request, code, CancellationReasons=_REASONS)
 
 
 @pytest.fixture
@@ -141,12 +129,10 @@ async def test_endless_throttling_is_unavailable_in_time(store: DynamoDBStore, a
 
 
 @pytest.mark.parametrize(
-    ("operation", "action"),
+    ("refused", "action"),
     [("TransactWriteItems", "dynamodb:PutItem"), ("Query", "dynamodb:Query"), ("GetItem", "dynamodb:GetItem")],
 )
-async def test_a_missing_permission_is_named(
-    store: DynamoDBStore, answers: Answers, operation: str, action: str
-) -> None:
+async def test_a_missing_permission_is_named(store: DynamoDBStore, answers: Answers, refused: str, action: str) -> None:
     """The hint has the IAM action to grant."""
     backend = await store.open()
     calls: dict[str, Callable[[], Awaitable[object]]] = {
@@ -154,19 +140,30 @@ async def test_a_missing_permission_is_named(
         "Query": lambda: backend.range("resources/"),
         "GetItem": lambda: backend.get("resources/a"),
     }
-    answers(operation, "AccessDeniedException", times=100)
-    with pytest.raises(AccessDenied, match=operation) as caught:
-        await calls[operation]()
+    answers(refused, "AccessDeniedException", times=100)
+    with pytest.raises(AccessDenied, match=refused) as caught:
+        await calls[refused]()
     assert action in caught.value.hint
 
 
-async def test_a_watch_that_may_not_read_the_stream_says_so(store: DynamoDBStore, answers: Answers) -> None:
+@pytest.mark.parametrize("refused", ["GetItem", "Query"])
+async def test_a_watch_that_may_not_read_says_so(store: DynamoDBStore, answers: Answers, refused: str) -> None:
     """It ends with the error instead of waiting for ever."""
     await (await store.open()).put("resources/a", b"")
-    answers("GetShardIterator", "AccessDeniedException", times=1_000)
+    backend = await store.open()
+    answers(refused, "AccessDeniedException", times=1_000)
+    async with aclosing(backend.watch("resources/")) as watch:
+        with pytest.raises(AccessDenied, match=refused):
+            await next_event(watch)
+
+
+async def test_a_watch_that_may_no_longer_read_says_so(store: DynamoDBStore, answers: Answers) -> None:
+    """As when an administrator took the permission away while it waited."""
     backend = await store.open()
     async with aclosing(backend.watch("resources/")) as watch:
-        with pytest.raises(AccessDenied, match="GetShardIterator"):
+        await next_snapshot(watch)
+        answers("GetItem", "AccessDeniedException", times=1_000)
+        with pytest.raises(AccessDenied, match="GetItem"):
             await next_event(watch)
 
 

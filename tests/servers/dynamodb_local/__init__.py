@@ -84,7 +84,7 @@ class DynamoDBLocal:
                 f"-Djava.library.path={jars}",
                 f"--class-path={jars}/*",
                 "com.amazonaws.services.dynamodbv2.local.main.ServerRunner",
-                *("-dbPath", str(self._data)),  # not -inMemory: items and stream survive a restart
+                *("-dbPath", str(self._data)),  # not -inMemory: items survive a restart
                 *("-port", str(self.port)),
                 "-disableTelemetry",
             ],
@@ -110,7 +110,6 @@ class DynamoDBLocal:
                 AttributeDefinitions=[{"AttributeName": "key", "AttributeType": "S"}],
                 KeySchema=[{"AttributeName": "key", "KeyType": "HASH"}],
                 BillingMode="PAY_PER_REQUEST",
-                StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
             )
             client.transact_write_items(
                 TransactItems=[{"Put": {"TableName": "warm-up", "Item": {"key": {"S": "any"}}}}],
