@@ -5,13 +5,13 @@ cluster itself: Authority, Node, Tunnel, Session. What decides anything about th
 """
 
 from runtime.core.resources.authority import Authority, AuthorityType, Generation
-from runtime.core.resources.document import DECLARED, dump, dump_all, load_documents, read_object
+from runtime.core.resources.document import DECLARED, KEPT_BY_THE_CLUSTER, dump, dump_all, load_documents, read_object
 from runtime.core.resources.model import API_VERSION, GROUP, VERSION, Metadata, Origin, Resource, RoleMetadata
 from runtime.core.resources.node import Node
 from runtime.core.resources.role import Conditions, Options, Role, RoleSpec, Rule, RuleResource, Verb
 from runtime.core.resources.session import Party, Session, TerminalSize
 from runtime.core.resources.stored import decode, encode, key_of
-from runtime.core.resources.token import Token, TokenRole, TokenSpec
+from runtime.core.resources.token import Token, TokenIssue, TokenRole, TokenSpec
 from runtime.core.resources.trusted_cluster import TrustedCluster, TrustedClusterSpec
 from runtime.core.resources.tunnel import Tunnel
 from runtime.core.resources.user import DeletionPolicy, DriftPolicy, Invite, User, UserSpec
@@ -20,6 +20,7 @@ __all__ = [
     "API_VERSION",
     "DECLARED",
     "GROUP",
+    "KEPT_BY_THE_CLUSTER",
     "VERSION",
     "Authority",
     "AuthorityType",
@@ -42,6 +43,7 @@ __all__ = [
     "Session",
     "TerminalSize",
     "Token",
+    "TokenIssue",
     "TokenRole",
     "TokenSpec",
     "TrustedCluster",

@@ -32,6 +32,14 @@ MAX_RESOURCE_BYTES = 256 * 1024
 
 MAX_MISTAKES_SHOWN = 20
 
+EXPLAINED = "Each field is explained in docs/resources.md."
+
+Seen = dict[tuple[str, str | None, str], str]
+"""Kind, namespace and name of what is declared so far, and where."""
+
+KEPT_BY_THE_CLUSTER = ("origin", "issued")
+"""Fields of metadata that no document has."""
+
 _KUBERNETES_METADATA = frozenset(
     {
         "creationTimestamp",
@@ -54,7 +62,7 @@ _FOREIGN_ANNOTATIONS = ("kubectl.kubernetes.io/", "kopf.zalando.org/")
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """One resource within a document: the document itself, or an item of a List."""
 
     document: yaml_marks.Document | None
@@ -71,8 +79,8 @@ def load_documents(text: str, *, source: str) -> list[Resource]:
     documents at once, one on a line: `users.yaml:7: User joe: spec.logins[1]: …`.
     """
     documents = yaml_marks.load(text, source=source, raises=InvalidResource)
-    reader = _Reader(source)
-    resources = [resource for part in _parts(documents) if (resource := reader.read(part))]
+    reader = Reader(source)
+    resources = [resource for part in parts(documents) if (resource := reader.read(part))]
     reader.raise_mistakes()
     if not resources:
         raise InvalidResource(
@@ -87,20 +95,21 @@ def read_object(data: object, *, source: str) -> Resource:
 
     Raises InvalidResource, as load_documents does.
     """
-    reader = _Reader(source)
-    resource = reader.read(_Part(None, (), data))
+    reader = Reader(source)
+    resource = reader.read(Part(None, (), data))
     reader.raise_mistakes()
     assert resource is not None  # noqa: S101  (read notes a mistake whenever it returns None)
     return resource
 
 
 def dump(resource: Resource) -> str:
-    """Return the resource as a YAML document for people: defaults are left out, and so is its origin.
+    """Return the resource as a YAML document for people: defaults are left out, and so is what the cluster keeps of it.
 
     The text is stable, and load_documents reads it back.
     """
     body = resource.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
-    body["metadata"].pop("origin", None)
+    for kept in KEPT_BY_THE_CLUSTER:
+        body["metadata"].pop(kept, None)
     return yaml_marks.dump({"apiVersion": API_VERSION, "kind": resource.kind, **body})
 
 
@@ -109,25 +118,28 @@ def dump_all(resources: Iterable[Resource]) -> str:
     return "---\n".join(dump(resource) for resource in resources)
 
 
-def _parts(documents: Iterable[yaml_marks.Document]) -> Iterator[_Part]:
+def parts(documents: Iterable[yaml_marks.Document]) -> Iterator[Part]:
+    """Yield the resources within documents: each, or the items of a List. Empty documents are skipped."""
     for document in documents:
         data = document.data
         if isinstance(data, dict) and data.get("kind") == "List" and isinstance(data.get("items"), list):
             for place, item in enumerate(data["items"]):
-                yield _Part(document, ("items", place), item)
+                yield Part(document, ("items", place), item)
         elif data is not None:
-            yield _Part(document, (), data)
+            yield Part(document, (), data)
 
 
-class _Reader:
+class Reader:
     """Reads the parts of one text and collects what is wrong with them."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, seen: Seen | None = None) -> None:
+        """Read a text of that name; `seen` is what others before it declare."""
         self._source = source
         self._mistakes: list[tuple[int, str]] = []  # the line, for the order, and the words
-        self._seen: dict[tuple[str, str | None, str], str] = {}
+        self._seen: Seen = {} if seen is None else seen
 
-    def read(self, part: _Part) -> Resource | None:
+    def read(self, part: Part) -> Resource | None:
+        """Return the resource of a part; None, and a mistake is noted, if it is none."""
         model = self._model(part)
         if model is None:
             return None
@@ -137,48 +149,55 @@ class _Reader:
             )
         except ValidationError as error:
             for mistake in mistakes_in(model, error):
-                self._note(part, mistake)
+                self.note(part, mistake)
             return None
         if (size := len(encode(resource))) > MAX_RESOURCE_BYTES:
-            self._note(part, Mistake((), f"has {size:,} bytes; {MAX_RESOURCE_BYTES:,} is the most"))
+            self.note(part, Mistake((), f"has {size:,} bytes; {MAX_RESOURCE_BYTES:,} is the most"))
         identity = (resource.kind, resource.metadata.namespace, resource.name)
         if first := self._seen.get(identity):
-            self._note(part, Mistake(("metadata", "name"), f"is declared before, at {first}"))
-        self._seen.setdefault(identity, self._place(part, ("metadata", "name")))
+            self.note(part, Mistake(("metadata", "name"), f"is declared before, at {first}"))
+        self._seen.setdefault(identity, self.place(part, ("metadata", "name")))
         return resource
 
-    def raise_mistakes(self) -> None:
-        if self._mistakes:
-            in_order = [text for _, text in sorted(self._mistakes, key=lambda mistake: mistake[0])]
-            shown_ones = in_order[:MAX_MISTAKES_SHOWN]
-            if more := len(self._mistakes) - len(shown_ones):
-                shown_ones.append(f"{self._source}: and {more} more")
-            raise InvalidResource("\n".join(shown_ones), hint="Each field is explained in docs/resources.md.")
+    def mistakes(self) -> list[str]:
+        """Return what is wrong, a line each, by line of the text; of very many the first ones."""
+        in_order = [text for _, text in sorted(self._mistakes, key=lambda mistake: mistake[0])]
+        shown_ones = in_order[:MAX_MISTAKES_SHOWN]
+        if more := len(self._mistakes) - len(shown_ones):
+            shown_ones.append(f"{self._source}: and {more} more")
+        return shown_ones
 
-    def _model(self, part: _Part) -> type[Resource] | None:
+    def raise_mistakes(self) -> None:
+        """Raise InvalidResource if there are any."""
+        if mistakes := self.mistakes():
+            raise InvalidResource("\n".join(mistakes), hint=EXPLAINED)
+
+    def _model(self, part: Part) -> type[Resource] | None:
         if not isinstance(part.data, dict):
             what = f"expected a mapping with apiVersion, kind, metadata and spec, got {kind_of(part.data)}"
-            self._note(part, Mistake((), what))
+            self.note(part, Mistake((), what))
             return None
         kind = part.data.get("kind")
         if kind is None:
-            self._note(part, Mistake(("kind",), f"is required: {one_of([*DECLARED])}"))
+            self.note(part, Mistake(("kind",), f"is required: {one_of([*DECLARED])}"))
             return None
         if not isinstance(kind, str) or kind not in DECLARED:
             hint = nearest(kind, DECLARED) if isinstance(kind, str) else ""
-            self._note(part, Mistake(("kind",), f"expected {one_of([*DECLARED])}, got {kind_of(kind)}{hint}"))
+            self.note(part, Mistake(("kind",), f"expected {one_of([*DECLARED])}, got {kind_of(kind)}{hint}"))
             return None
         if "apiVersion" not in part.data:
-            self._note(part, Mistake(("apiVersion",), f"is required: {API_VERSION}"))
+            self.note(part, Mistake(("apiVersion",), f"is required: {API_VERSION}"))
         return DECLARED[kind]
 
-    def _note(self, part: _Part, mistake: Mistake) -> None:
+    def note(self, part: Part, mistake: Mistake) -> None:
+        """Note that something is wrong with a part."""
         where = f"{show_path(mistake.path)}: " if mistake.path else ""
         line = part.document.line_of((*part.at, *mistake.path)) if part.document else 0
-        text = f"{self._place(part, mistake.path)}: {_title(part.data)}{where}{mistake.what}"
+        text = f"{self.place(part, mistake.path)}: {_title(part.data)}{where}{mistake.what}"
         self._mistakes.append((line, text))
 
-    def _place(self, part: _Part, path: Path) -> str:
+    def place(self, part: Part, path: Path = ()) -> str:
+        """Return where something stands: `SOURCE:LINE`."""
         if part.document is None:
             return self._source
         return f"{self._source}:{part.document.line_of((*part.at, *path))}"
@@ -198,6 +217,16 @@ def _declared(data: object) -> object:
                 key: value for key, value in annotations.items() if not key.startswith(_FOREIGN_ANNOTATIONS)
             }
         data["metadata"] = metadata
+    return _without_nulls(data)
+
+
+def _without_nulls(data: object) -> object:
+    """Return it without fields that are null, which to an API server are absent; entries of lists stay."""
+    match data:
+        case dict():
+            return {key: _without_nulls(value) for key, value in data.items() if value is not None}
+        case list():
+            return [_without_nulls(value) for value in data]
     return data
 
 
@@ -207,5 +236,5 @@ def _title(data: object) -> str:
         return ""
     metadata = data.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    kind = kind if kind in DECLARED else shown(kind)
+    kind = kind if kind in DECLARED or kind == "Secret" else shown(kind)
     return f"{kind} {shown(name)[1:-1]}: " if isinstance(name, str) else f"{kind}: "

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 
-from runtime.core.resources.names import MAX_ITEMS, Name, RoleName, SecretKey, invalid, written_by_people
+from runtime.core.resources.names import (
+    Annotations,
+    Name,
+    ObjectLabels,
+    RoleName,
+    SecretKey,
+    invalid,
+    written_by_people,
+)
 
 GROUP = "teleport.internal"
 VERSION = "v1"
@@ -45,8 +52,8 @@ class Metadata(Model):
 
     name: Name
     namespace: Name | None = None
-    labels: Annotated[Mapping[str, Annotated[str, Strict()]], Field(max_length=MAX_ITEMS)] = {}
-    annotations: Annotated[Mapping[str, Annotated[str, Strict()]], Field(max_length=MAX_ITEMS)] = {}
+    labels: ObjectLabels = {}
+    annotations: Annotations = {}
     origin: Origin | None = None
 
     @field_validator("origin")

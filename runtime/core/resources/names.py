@@ -31,7 +31,10 @@ LABEL_VALUE_PATTERN = r"^[ -~]{0,255}$"
 _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 ADDRESS_PATTERN = r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):" + _PORT + "$"
 KEY_WITHIN_SECRET_PATTERN = r"^[-._a-zA-Z0-9]{1,253}$"  # noqa: S105 (a pattern, no password)
-DURATION_PATTERN = r"^(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$"
+DURATION_PATTERN = (
+    r"^([0-9]+(us|µs|μs)|([0-9]+(\.[0-9]{0,3})?|\.[0-9]{1,3})ms|([0-9]+(\.[0-9]{0,6})?|\.[0-9]{1,6})(s|m|h))+$"
+)
+"""Nothing finer than a microsecond, which an API server would take and we could not hold."""
 SELECTOR_KEY_PATTERN = rf"^(\*|{LABEL_KEY_PATTERN[1:-1]})$"
 
 ANY = "*"
@@ -131,10 +134,13 @@ SecretKey = Annotated[
 ]
 
 
+_WRITTEN_DURATION = re.compile(DURATION_PATTERN.removesuffix("$") + r"\Z")
+
+
 def _duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _WRITTEN_DURATION.match(value):
         raise invalid("expected a duration such as 30s, 5m, 8h or 1h30m", got=value)
     try:
         return parse_duration(value)
@@ -148,6 +154,15 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     _schema(DURATION_PATTERN, 64),
 ]
+
+
+def _whole(value: object) -> object:
+    """Take 3.0 for 3: to an API server they are the same number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+"""What makes a strict int a whole number, however it is written."""
 
 
 def between(shortest: timedelta, longest: timedelta) -> AfterValidator:
@@ -173,6 +188,26 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
 
 Distinct = AfterValidator(_distinct)
 """No value twice in a list."""
+
+_PREFIX = NAME_PATTERN[1:-1]
+_NOTE_KEY_PATTERN = rf"^({_PREFIX}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?$"
+_note_key = _text(_NOTE_KEY_PATTERN, 317, "a key such as team or example.com/team")
+_NOTE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
+_note = _text(_NOTE, 63, "a label: at most 63 letters, digits, `-`, `_` and `.`, starting and ending alphanumeric")
+
+
+def _annotation_key(value: str) -> str:
+    _note_key(value.lower())  # as Kubernetes does, whose labels have prefixes in lower case only
+    return value
+
+
+ObjectLabels = Mapping[
+    Annotated[str, Strict(), AfterValidator(_note_key)], Annotated[str, Strict(), AfterValidator(_note)]
+]
+"""metadata.labels, as an API server takes them."""
+
+Annotations = Mapping[Annotated[str, Strict(), AfterValidator(_annotation_key)], Annotated[str, Strict()]]
+"""metadata.annotations, as an API server takes them."""
 
 _selector_key = _text(SELECTOR_KEY_PATTERN, 63, "a label, or * for any")
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from runtime.core import defaults
 from runtime.core.resources.model import Model, Resource, RoleMetadata
-from runtime.core.resources.names import MAX_ITEMS, Distinct, Duration, Login, Selector, between
+from runtime.core.resources.names import MAX_ITEMS, Distinct, Duration, Login, Selector, Whole, between
 
 SHORTEST_IDLE = timedelta(seconds=1)
 
@@ -73,7 +73,7 @@ class Options(Model):
     port_forwarding: Annotated[bool, Field(strict=True)] = False
     file_copy: Annotated[bool, Field(strict=True)] = True
     """scp and sftp; on by default, since a shell can copy files anyway."""
-    max_sessions: Annotated[int, Field(strict=True, ge=1, le=1000)] = 10
+    max_sessions: Annotated[int, Field(strict=True, ge=1, le=1000), Whole] = 10
     """Sessions at once on one connection; 10 is OpenSSH's MaxSessions."""
     idle_timeout: Annotated[Duration, between(SHORTEST_IDLE, defaults.MAX_CERTIFICATE_TTL)] | None = None
     """A session without input ends after it; never, if absent."""

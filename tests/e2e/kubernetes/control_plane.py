@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +89,13 @@ class ControlPlane:
         """Return what `kubectl get WORDS -o json` gives."""
         return json.loads(self.kubectl("get", *words, "-o", "json"))
 
+    def restart(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """End the API server with SIGKILL, do `meanwhile`, and start it anew with the state that etcd holds."""
+        self.apiserver.kill()
+        self.processes.remove(self.apiserver)
+        meanwhile()
+        self._start_apiserver()
+
     def stop(self) -> None:
         """End every process, the last started first. Safe to call twice."""
         self._running.close()
@@ -115,9 +122,9 @@ class ControlPlane:
         return authority
 
     def _start_apiserver(self) -> None:
-        apiserver = self.component("kube-apiserver", *self._apiserver_flags())
+        self.apiserver = self.component("kube-apiserver", *self._apiserver_flags())
         context = ssl.create_default_context(cafile=str(self.authority.folder / "ca.crt"))
-        apiserver.wait_until(lambda: _answers(f"{self.url}/readyz", context), timeout=START_SECONDS)
+        self.apiserver.wait_until(lambda: _answers(f"{self.url}/readyz", context), timeout=START_SECONDS)
 
     def _apiserver_flags(self) -> Iterable[str]:
         pki = self.authority.folder

@@ -34,6 +34,7 @@ from runtime.core.resources import (
     Verb,
 )
 from runtime.core.resources.model import CASecretKeyRef, Model, SecretRef, TokenSecretKeyRef
+from runtime.core.resources.token import TokenMetadata
 from runtime.core.resources.trusted_cluster import ProxyAddresses, RoleMapping
 from runtime.core.resources.user import DeletionPolicy, DriftPolicy, Invite
 
@@ -60,8 +61,12 @@ def _some(item: st.SearchStrategy[Item], least: int = 0) -> st.SearchStrategy[tu
 
 
 def _metadata(origins: st.SearchStrategy[Origin | None]) -> st.SearchStrategy[Metadata]:
-    notes = st.dictionaries(label_keys, label_values, max_size=2)
-    return _build(Metadata, name=names, namespace=st.none() | names, labels=notes, annotations=notes, origin=origins)
+    keys = st.from_regex(r"([a-z]{1,4}\.[a-z]{1,3}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,20}[A-Za-z0-9])?", fullmatch=True)
+    labels = st.dictionaries(
+        keys, st.from_regex(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,5}[a-z])?)?", fullmatch=True), max_size=2
+    )
+    notes = st.dictionaries(keys, label_values, max_size=2)
+    return _build(Metadata, name=names, namespace=st.none() | names, labels=labels, annotations=notes, origin=origins)
 
 
 def _specs() -> tuple[st.SearchStrategy[UserSpec], st.SearchStrategy[RoleSpec], st.SearchStrategy[TokenSpec]]:
@@ -118,10 +123,11 @@ def declared(origins: st.SearchStrategy[Origin | None]) -> st.SearchStrategy[Res
     users, roles, tokens = _specs()
     metadata = _metadata(origins)
     role_metadata = metadata.map(lambda each: RoleMetadata(**each.model_dump(by_alias=False)))
+    token_metadata = metadata.map(lambda each: TokenMetadata(**each.model_dump(by_alias=False)))
     return st.one_of(
         _build(User, metadata=metadata, spec=users),
         _build(Role, metadata=role_metadata, spec=roles),
-        _build(Token, metadata=metadata, spec=tokens),
+        _build(Token, metadata=token_metadata, spec=tokens),
         _build(TrustedCluster, metadata=metadata, spec=_trusted_clusters()),
     )
 

@@ -10,15 +10,16 @@ import yaml
 
 
 class Seen(Enum):
-    """Where a CRD refuses a document."""
+    """Where a CRD refuses a document, or only an API server can tell."""
 
     SCHEMA = "its schema"
     CEL = "its validation rules, which only an API server runs"
+    SERVER = "the API server itself"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One document; `path` and `seen` are None for a valid one."""
+    """One document; `path` is None for a valid one."""
 
     title: str
     document: dict[str, Any]  # a document as YAML gives it
@@ -26,14 +27,22 @@ class Row:
     seen: Seen | None = None
 
 
-def _row(kind: str, title: str, spec: str, path: str | None = None, seen: Seen = Seen.SCHEMA, name: str = "x") -> Row:
+def _row(
+    kind: str,
+    title: str,
+    spec: str,
+    path: str | None = None,
+    seen: Seen = Seen.SCHEMA,
+    name: str = "x",
+    **metadata: object,
+) -> Row:
     document = {
         "apiVersion": "teleport.internal/v1",
         "kind": kind,
-        "metadata": {"name": name},
+        "metadata": {"name": name, **metadata},
         "spec": yaml.safe_load(spec),
     }
-    return Row(f"{kind}: {title}", document, path, seen if path else None)
+    return Row(f"{kind}: {title}", document, path, seen if path or seen is Seen.SERVER else None)
 
 
 def _many(item: str, count: int) -> str:
@@ -93,7 +102,50 @@ ROWS = [
     _row("User", "a name of 129", "logins: [a]", "metadata.name", name="a" * 129),
     _row("User", "a name that ends in a dash", "logins: [a]", "metadata.name", name="joe-"),
     _row("User", "an empty name", "logins: [a]", "metadata.name", name=""),
+    _row("User", "lists that are null", "{logins: [a], roles: null, invite: {ttl: null}}", seen=Seen.SERVER),
+    _row("User", "a null for a Secret", "{logins: [a], credentialsSecretRef: null}", seen=Seen.SERVER),
+    _row("User", "an entry that is null", "{logins: [a, null]}", "spec.logins[1]"),
+    _row("User", "no spec", "null", "spec"),
+    _row("User", "a spec that is a list", "[]", "spec"),
+    _row("User", "an invite in fractions", "{logins: [a], invite: {ttl: .5h}}"),
+    _row("User", "an invite in microseconds", "{logins: [a], invite: {ttl: 60000000µs}}"),
+    _row("User", "an invite in nanoseconds", "{logins: [a], invite: {ttl: 1m1ns}}", "spec.invite.ttl"),
+    _row("User", "an invite finer than that", "{logins: [a], invite: {ttl: 1m0.0000001s}}", "spec.invite.ttl"),
+    _row("User", "an invite beyond 64 bits", "{logins: [a], invite: {ttl: 100000000h}}", "spec.invite.ttl", Seen.CEL),
+    _row("User", "an invite with a sign", "{logins: [a], invite: {ttl: +1h}}", "spec.invite.ttl"),
+    _row("User", "an invite in days", "{logins: [a], invite: {ttl: 1d}}", "spec.invite.ttl"),
+    _row("User", "a name with two dots", "logins: [a]", "metadata.name", name="a..b"),
+    _row("User", "seventy labels", "logins: [a]", labels={f"l{place}": "x" for place in range(70)}),
+    _row("User", "labels and annotations", "logins: [a]", labels={"a.b/c": ""}, annotations={"A/b": "x y\n"}),
+    _row("User", "a label with a blank", "logins: [a]", 'metadata.labels["a b"]', Seen.SERVER, labels={"a b": "c"}),
+    _row("User", "a label's value with a blank", "logins: [a]", "metadata.labels.a", Seen.SERVER, labels={"a": "x y"}),
+    _row(
+        "User",
+        "an annotation with an underscore in its prefix",
+        "logins: [a]",
+        'metadata.annotations["A_b/c"]',
+        Seen.SERVER,
+        annotations={"A_b/c": "x"},
+    ),
+    _row("User", "an origin", "logins: [a]", "metadata.origin", Seen.SERVER, origin="tctl"),
     _row("Role", "nothing allowed", "{}"),
+    _row("Role", "parts that are null", "{allow: null, deny: {nodeLabels: null}, options: null}", seen=Seen.SERVER),
+    _row("Role", "every node and one more label", "allow: {nodeLabels: {'*': ['*'], env: [a]}}"),
+    _row("Role", "any value twice", "allow: {nodeLabels: {'*': ['*', '*']}}", 'spec.allow.nodeLabels["*"]'),
+    _row(
+        "Role",
+        "a label of 64",
+        f"deny: {{nodeLabels: {{{'a' * 64}: [x]}}}}",
+        f"spec.deny.nodeLabels.{'a' * 64}",
+        Seen.CEL,
+    ),
+    _row(
+        "Role",
+        "65 labels",
+        f"allow: {{nodeLabels: {_many('k{}: [x]', 65).replace('[k', '{k', 1)[:-1]}}}}}",
+        "spec.allow.nodeLabels",
+    ),
+    _row("Role", "sessions with a point", "options: {maxSessions: 3.0}"),
     _row(
         "Role",
         "everything",
@@ -147,6 +199,11 @@ ROWS = [
     _row(
         "Token", "everything", "{roles: [node], ttl: 5m, maxUses: 1, labels: {env: prod}, secretRef: {name: s, key: k}}"
     ),
+    _row("Token", "uses with a point", "{roles: [node], maxUses: 2.0}"),
+    _row("Token", "an empty label value", "{roles: [node], labels: {a: ''}}"),
+    _row("Token", "an empty label", "{roles: [node], labels: {'': a}}", 'spec.labels[""]', Seen.CEL),
+    _row("Token", "a Secret without a name", "{roles: [node], secretRef: {key: a}}", "spec.secretRef.name"),
+    _row("Token", "uses that are true", "{roles: [node], maxUses: true}", "spec.maxUses"),
     _row("Token", "no role", "roles: []", "spec.roles"),
     _row("Token", "roles left out", "{ttl: 5m}", "spec.roles"),
     _row("Token", "a sign-up token", "roles: [signup]", "spec.roles[0]"),
@@ -172,6 +229,14 @@ ROWS = [
         f"{{{_TUNNEL}, enabled: false, roleMap: [{{remote: a, local: [b, c]}}], allowLogins: [john]}}",
         name="main.example",
     ),
+    _row(
+        "TrustedCluster",
+        "IPv6 without brackets",
+        "{proxy: {tunnelAddr: '::1:80'}, caSecretRef: {name: s}}",
+        "spec.proxy.tunnelAddr",
+    ),
+    _row("TrustedCluster", "any login", f"{{{_TUNNEL}, allowLogins: ['*']}}", "spec.allowLogins[0]"),
+    _row("TrustedCluster", "half a mapping", f"{{{_TUNNEL}, roleMap: [{{remote: a}}]}}", "spec.roleMap[0].local"),
     _row("TrustedCluster", "no proof", "{proxy: {tunnelAddr: 'a:1'}}", "spec", Seen.CEL),
     _row("TrustedCluster", "two proofs", f"{{{_TUNNEL}, tokenSecretRef: {{name: t}}}}", "spec", Seen.CEL),
     _row(

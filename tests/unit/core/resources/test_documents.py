@@ -65,7 +65,7 @@ def test_all_mistakes_at_once() -> None:
             ("name: joe", "name: joe, nam: x"),
             "u.yaml:3: User joe: metadata.nam: is not a field here; did you mean name",
         ),
-        (("{logins: [joe]}", ""), "u.yaml:4: User joe: spec: expected a mapping, got nothing"),
+        (("{logins: [joe]}", ""), "u.yaml:4: User joe: spec: is required"),
         (
             ("[joe]", "[yes]"),
             "u.yaml:4: User joe: spec.logins[0]: expected text, got the boolean true; put it in quotes",
