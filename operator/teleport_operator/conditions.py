@@ -9,12 +9,15 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a condition is as it is, in one word for machines."""
+    """Why a condition is as it is, in one word for machines, beside those of a plan (`runtime.reconcile.Reason`)."""
 
     RECONCILED = "Reconciled"
     INVALID = "InvalidDocument"
-    OTHER_OWNER = "OwnedByAnother"
-    BACKEND_UNAVAILABLE = "BackendUnavailable"
+    UNAVAILABLE = "Unavailable"
+    DRIFTED = "Drifted"
+    DENIED = "PermissionDenied"
+    SECRET_NOT_OPTED_IN = "SecretNotOptedIn"  # noqa: S105 - a word, no password
+    SECRET_INVALID = "SecretInvalid"  # noqa: S105 - a word, no password
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,33 +26,46 @@ class Condition:
 
     type: str
     status: bool
-    reason: Reason
+    reason: StrEnum
     message: str
 
 
-def ready(reason: Reason, message: str) -> Condition:
+def synced(reason: StrEnum, message: str, *, status: bool) -> Condition:
+    """Return the condition Synced: whether the backend holds what the document says."""
+    return Condition("Synced", status, reason, message)
+
+
+def ready(reason: StrEnum, message: str) -> Condition:
     """Return the condition Ready, which is true for what was reconciled and for nothing else."""
     return Condition("Ready", reason is Reason.RECONCILED, reason, message)
 
 
 def status_with(
-    condition: Condition, *, generation: int, previous: Iterable[Mapping[str, object]], now: datetime
+    conditions: Iterable[Condition], *, generation: int, previous: Iterable[Mapping[str, object]], now: datetime
 ) -> dict[str, object]:
-    """Return the fields of `status` after this condition was found on that generation of the document.
+    """Return the fields of `status` after these conditions were found on that generation of the document.
 
-    `previous` are the conditions so far; others than this one are kept, and lastTransitionTime moves only when the
-    condition's status does.
+    `previous` are the conditions so far; others than these are kept, and lastTransitionTime moves only when the status
+    of its condition does.
     """
-    before = {str(each.get("type")): each for each in previous}
+    merged = {str(each.get("type")): each for each in previous}
+    for condition in conditions:
+        status = "True" if condition.status else "False"
+        known = merged.get(condition.type, {})
+        since = known.get("lastTransitionTime") if known.get("status") == status else None
+        merged[condition.type] = {
+            "type": condition.type,
+            "status": status,
+            "observedGeneration": generation,
+            "reason": condition.reason.value,
+            "message": condition.message,
+            "lastTransitionTime": since or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    return {"observedGeneration": generation, "conditions": list(merged.values())}
+
+
+def has_turned(condition: Condition, previous: Iterable[Mapping[str, object]]) -> bool:
+    """Return whether it says something else than before: only that is news."""
+    before = next((each for each in previous if each.get("type") == condition.type), {})
     status = "True" if condition.status else "False"
-    known = before.get(condition.type, {})
-    since = known.get("lastTransitionTime") if known.get("status") == status else None
-    before[condition.type] = {
-        "type": condition.type,
-        "status": status,
-        "observedGeneration": generation,
-        "reason": condition.reason.value,
-        "message": condition.message,
-        "lastTransitionTime": since or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    return {"observedGeneration": generation, "conditions": list(before.values())}
+    return (before.get("status"), before.get("reason")) != (status, condition.reason.value)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.backend.base import Backend
 from runtime.core.clock import Clock
+from teleport_operator.api_server import ApiServer
+from teleport_operator.metrics import OperatorMetrics
+from teleport_operator.objects import Objects
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The open backend, and the time."""
+    """The open backend, the time, the API server for what kopf does not do, what is counted, and known."""
 
     backend: Backend
     clock: Clock
+    api: ApiServer
+    metrics: OperatorMetrics
+    objects: Objects = field(default_factory=Objects)

@@ -1,0 +1,7 @@
+"""`python -m teleport_operator`."""
+
+from __future__ import annotations
+
+from teleport_operator.main import main
+
+main()

@@ -1,0 +1,166 @@
+"""What a document means for the backend, and what is then to be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runtime.backend.base import Backend
+from runtime.backend.documents import BackendDocuments
+from runtime.core.clock import Clock
+from runtime.core.errors import AccessDenied, InvalidInput, InvalidResource, TeleportError
+from runtime.core.resources import Origin, Resource, Token, encode, read_object
+from runtime.core.yaml_marks import show_path
+from runtime.reconcile import (
+    Action,
+    Desired,
+    Documents,
+    Finding,
+    Owner,
+    Step,
+    decide,
+    missing_roles,
+    named_roles,
+    reconcile,
+    remove,
+)
+from runtime.reconcile import Reason as PlanReason
+from teleport_operator.conditions import Condition, Reason, ready, synced
+from teleport_operator.objects import Known
+
+
+class Unready(InvalidInput):
+    """Something beside the document has to change first; `reason` says what in one word."""
+
+    def __init__(self, reason: Reason, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found and done: for status, for metrics, and whether to look again though nothing changes here."""
+
+    conditions: tuple[Condition, ...]
+    result: str
+    """written, unchanged, refused, drifted or failed."""
+    again: bool = False
+    fields: Mapping[str, object] = field(default_factory=dict)
+    """Of status, beside the conditions."""
+    known: Known = field(default_factory=lambda: Known(None))
+    """What the backend holds now of what the document says."""
+    changed: str = ""
+    """The fields that were not as declared."""
+
+    @property
+    def ready(self) -> Condition:
+        """The condition that sums up."""
+        return next(each for each in self.conditions if each.type == "Ready")
+
+
+async def declare(
+    backend: Backend, clock: Clock, resource: Resource, value: str | None = None, *, only_report: bool = False
+) -> Verdict:
+    """Make the backend hold the resource as its document says; `value` is a token's.
+
+    With `only_report` a difference is told of and left. Raises Unavailable.
+    """
+    documents = BackendDocuments(backend)
+    owner = Owner(Origin.KUBERNETES, resource.metadata.namespace)
+    desired = Desired(resource, value)
+    if only_report:
+        there = await documents.get(resource.kind, resource.name)
+        step = decide(desired, there, owner, now=clock.now())
+        if step.writes:
+            message = f"was changed elsewhere, and stays so (driftPolicy is Report): {_changed(step)}"
+            drifted = (synced(Reason.DRIFTED, message, status=False), ready(Reason.DRIFTED, message))
+            return Verdict(drifted, "drifted", known=_known(resource, there.resource if there else None))
+    step = (await reconcile(documents, desired, owner, clock)).step
+    if step.action is Action.REFUSE:
+        message = f"{step.message}. {step.hint}"
+        conditions = (synced(step.reason, message, status=False), ready(step.reason, message))
+        return Verdict(conditions, "refused", known=_known(resource, None))
+    missing = await _missing_roles(documents, resource)
+    there_are = [role for role in named_roles(resource) if role not in missing]
+    findings = (*step.findings, *missing_roles(resource, there_are))
+    held = synced(Reason.RECONCILED, "the backend holds it as declared", status=True)
+    summed_up = ready(findings[0].reason, _text(findings)) if findings else ready(Reason.RECONCILED, held.message)
+    return Verdict(
+        (held, summed_up),
+        "unchanged" if step.action is Action.UNCHANGED else "written",
+        again=any(found.reason is PlanReason.ROLE_NOT_FOUND for found in findings),
+        fields=_fields(step),
+        known=_known(resource, step.resource, missing),
+        changed=_changed(step),
+    )
+
+
+async def forget(backend: Backend, clock: Clock, kind: str, name: str, namespace: str | None) -> Step:
+    """Make the backend forget what a document in that namespace declared; what others declared stays.
+
+    Raises Unavailable, InvalidResource for what cannot be read: it may be ours.
+    """
+    owner = Owner(Origin.KUBERNETES, namespace)
+    step = (await remove(BackendDocuments(backend), kind, name, owner, clock)).step
+    if step.action is Action.REFUSE:
+        raise InvalidResource(step.message, hint=step.hint)
+    return step
+
+
+def failed(error: TeleportError) -> Verdict:
+    """Return what is to be said of a document that an error kept from being reconciled."""
+    message = text_of(error)
+    return Verdict((synced(reason_of(error), message, status=False), ready(reason_of(error), message)), "failed")
+
+
+def reason_of(error: TeleportError) -> Reason:
+    """Return the one word for conditions that this error makes untrue."""
+    match error:
+        case Unready(reason=reason):
+            return reason
+        case AccessDenied():
+            return Reason.DENIED
+        case InvalidInput():
+            return Reason.INVALID
+    return Reason.UNAVAILABLE
+
+
+def text_of(error: TeleportError) -> str:
+    """Return what happened and what to do next, as one text."""
+    return f"{error}. {error.hint}" if error.hint else str(error)
+
+
+def read_document(body: Mapping[str, object], kind: str) -> Resource:
+    """Return the resource of an object from the API server. Raises InvalidResource."""
+    resource = read_object({**body}, source="the document")
+    if resource.kind != kind:
+        raise InvalidResource(f"the document is of kind {resource.kind}, not {kind}")
+    return resource
+
+
+async def _missing_roles(documents: Documents, resource: Resource) -> tuple[str, ...]:
+    """Return the roles that the document names and that nobody declares."""
+    return tuple([role for role in named_roles(resource) if await documents.get("Role", role) is None])
+
+
+def _known(resource: Resource, stored: Resource | None, missing: tuple[str, ...] = ()) -> Known:
+    return Known(encode(stored) if stored else None, named_roles(resource), missing)
+
+
+def _changed(step: Step) -> str:
+    """Return the fields that are not as declared."""
+    if step.action is Action.CREATE:
+        return "it was deleted"
+    return ", ".join(show_path(change.path) for change in step.changes)
+
+
+def _text(findings: tuple[Finding, ...]) -> str:
+    return "; ".join(found.message for found in findings)
+
+
+def _fields(step: Step) -> dict[str, object]:
+    """Return what is to be seen of a token at a glance."""
+    token = step.resource
+    if not isinstance(token, Token) or token.expires is None or token.metadata.issued is None:
+        return {}
+    return {"expires": f"{token.expires:%Y-%m-%dT%H:%M:%SZ}", "uses": token.metadata.issued.uses}
