@@ -12,7 +12,9 @@ from typing import Protocol
 
 from runtime.core.access import Grant, access_to_node
 from runtime.core.errors import AccessDenied
+from runtime.core.joining import JOIN_LOGIN, Mode
 from runtime.core.resources import Role, User
+from runtime.core.session_access import Owned, part_in
 from runtime.pki.identity import UserIdentity
 from runtime.pki.standing import check_source, check_standing, holder
 from runtime.pki.trust import Trust
@@ -63,10 +65,16 @@ class NodeAccess:
         self._only_login = only_login
 
     def validate(self, login: str, certificate: bytes, peer: Peer) -> UserIdentity:
-        """Return the person whom a certificate lets in as `login`. Raises AccessDenied."""
+        """Return the person whom a certificate lets in as `login`. Raises AccessDenied.
+
+        As JOIN_LOGIN it is anybody who has it in the certificate: it opens nothing that is not decided on by itself.
+        """
         identity = verify_user(certificate, self._trust(), self._now())
         check_source(identity, peer.host)
-        self.authorise(identity, login)
+        if login == JOIN_LOGIN and identity.join_sessions:
+            self._stands(identity)
+        else:
+            self.authorise(identity, login)
         return identity
 
     def authorise(self, identity: UserIdentity, login: str) -> Grant:
@@ -84,6 +92,26 @@ class NodeAccess:
                 hint="A node that is to have others has to run as root.",
             )
         return grant
+
+    def part_in(self, identity: UserIdentity, session: Owned, wanted: Mode | None) -> Mode:
+        """Return as what the person may be in a session here that is running, at this moment. Raises AccessDenied."""
+        self._stands(identity)
+        mode = self.still_in(identity, session, wanted)
+        if mode is Mode.OBSERVER or session.login in identity.logins:
+            return mode
+        if wanted is Mode.PEER:
+            self.authorise(identity, session.login)  # which says why not
+        return Mode.OBSERVER
+
+    def still_in(self, identity: UserIdentity, session: Owned, wanted: Mode | None) -> Mode:
+        """Return the same for somebody who is in it: as with any session, the end of a certificate ends nothing."""
+        return part_in(self._people.user(identity.user), self._people.roles, self._labels(), session, wanted)
+
+    def _stands(self, identity: UserIdentity) -> User:
+        check_standing(identity, self._trust(), self._now(), cluster=self._cluster)
+        if identity.force_command is not None:
+            raise AccessDenied("the certificate is for running one command, and for nothing else")
+        return self._people.user(identity.user)
 
     def holder(self, certificate: bytes) -> str | None:
         """Return the user to whom an authority of ours has given a certificate, be it expired; None for a stranger's.

@@ -34,7 +34,7 @@ class Recordings:
             recorder.event(event, fields)
         except Unavailable as error:
             if recorder is not None:
-                recorder.close({})
+                recorder.discard()
             if strict:
                 raise
             logger.error("session %s is not recorded: %s", sid, error)  # noqa: TRY400 - no bug of ours
@@ -58,7 +58,7 @@ class SessionRecording:
             except Unavailable as error:
                 self._stop(error)
 
-    def event(self, event: EventType, fields: Mapping[str, Field]) -> None:
+    def event(self, event: str, fields: Mapping[str, Field]) -> None:
         """Record something that happened. Raises Unavailable as `output` does."""
         if self._recorder is not None and not self._stopped:
             try:

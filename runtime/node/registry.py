@@ -14,7 +14,9 @@ from typing import NamedTuple
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
-from runtime.core.errors import TeleportError
+from runtime.core.errors import InvalidInput, NotFound, TeleportError
+from runtime.node.journal import Ends, Journal
+from runtime.node.party import Party
 from runtime.service.remote_audit import RemoteAudit
 
 logger = logging.getLogger(__name__)
@@ -35,20 +37,43 @@ KILLED = "this session was ended by an administrator"
 class _Entry(NamedTuple):
     session: m.RunningSession
     end: Callable[[str], None]
+    party: Party | None
+
+    def now(self, most: int) -> m.RunningSession:
+        """Return the session with those who have joined it, so many at most."""
+        if self.party is None or not self.party.guests:
+            return self.session
+        guests = self.party.guests[:most]
+        parties = tuple(m.Participant(user=guest.user, mode=guest.mode.value) for guest in guests)
+        return self.session.model_copy(update={"parties": parties})
 
 
 class Running:
     """The sessions that run on a node."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], journal: Journal | None = None) -> None:
+        """Take what remembers, if this process is killed, which sessions ran."""
         self._now = now
+        self._journal = journal
         self._boot = uuid.uuid4()
         self._entries: dict[str, _Entry] = {}
 
     def enter(
-        self, sid: str, *, user: str, login: str, command: str, interactive: bool, end: Callable[[str], None]
+        self,
+        sid: str,
+        *,
+        user: str,
+        login: str,
+        command: str,
+        interactive: bool,
+        end: Callable[[str], None],
+        party: Party | None = None,
     ) -> None:
-        """Count a session in, before its start is logged; `end` ends it and tells the person why."""
+        """Count a session in, before its start is logged; `end` ends it and tells the person why.
+
+        Before: a report that lacks a session which is older than the report says that it is lost. `party` is what
+        others join.
+        """
         session = m.RunningSession(
             sid=uuid.UUID(sid),
             user=user,
@@ -56,12 +81,19 @@ class Running:
             started=self._now(),
             command=command[:MAX_COMMAND],
             interactive=interactive,
+            joinable=party is not None,
         )
-        self._entries[sid] = _Entry(session, end)
+        self._entries[sid] = _Entry(session, end, party)
+
+    def remember(self, sid: str, ends: Ends) -> None:
+        """Have these events logged at the next start if this process is killed; after the session's start is logged."""
+        if self._journal is not None:
+            self._journal.begin(sid, ends)
 
     def leave(self, sid: str) -> None:
         """Count a session out, after its end was logged. Safe for one that was never in."""
-        self._entries.pop(sid, None)
+        if self._entries.pop(sid, None) is not None and self._journal is not None:
+            self._journal.end(sid)
 
     def end(self, sid: str, why: str) -> None:
         """End a session, if it runs here."""
@@ -69,14 +101,34 @@ class Running:
             logger.info("session %s of %s ends: %s", sid, entry.session.user, why)
             entry.end(why)
 
+    def party(self, sid: str) -> Party:
+        """Return those in a session's terminal. Raises NotFound when it does not run here, InvalidInput without one."""
+        entry = self._entries.get(sid)
+        if entry is None:
+            raise NotFound(
+                f"no session {sid} runs on this node: it has ended, or never was here",
+                hint=f"What runs shows: tsh sessions ls. What was: tsh play {sid}",
+            )
+        if entry.party is None:
+            raise InvalidInput(
+                f"session {sid} is a command without a terminal, which nobody can join",
+                hint=f"What it has printed so far shows: tsh play {sid}",
+            )
+        return entry.party
+
     def report(self) -> m.SessionReport:
         """Return what runs and has for more than a moment."""
         time = self._now() - TOLD_AFTER
-        sessions = tuple(entry.session for entry in self._entries.values() if entry.session.started <= time)
+        sessions: list[m.RunningSession] = []
+        left = m.MAX_PARTICIPANTS
+        for entry in self._entries.values():
+            if entry.session.started <= time:
+                sessions.append(entry.now(left))
+                left -= len(sessions[-1].parties)
         return m.SessionReport(
             boot=self._boot,
             time=time,
-            sessions=sessions[: m.MAX_RUNNING_SESSIONS],
+            sessions=tuple(sessions[: m.MAX_RUNNING_SESSIONS]),
             complete=len(sessions) <= m.MAX_RUNNING_SESSIONS,
         )
 
@@ -91,7 +143,7 @@ class Registry:
         self._auth = auth
         self._audit = audit
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._told: frozenset[uuid.UUID] | None = None
+        self._told: tuple[m.RunningSession, ...] | None = None
         self._told_at = 0.0
 
     async def run(self) -> None:
@@ -106,13 +158,13 @@ class Registry:
         The first report counts too: what a killed predecessor had left running, auth ends in the log.
         """
         report = self._running.report()
-        sids = frozenset(session.sid for session in report.sessions)
+        sessions = report.sessions
         now = asyncio.get_running_loop().time()
-        if sids == self._told and (not sids or now - self._told_at < REPORT_SECONDS):
+        if sessions == self._told and (not sessions or now - self._told_at < REPORT_SECONDS):
             return
         await self._audit.brought()  # the ends of those that are not in the report, and the starts of those that are
         await self._auth.call(methods.SESSIONS_REPORT, report)
-        self._told, self._told_at = sids, now
+        self._told, self._told_at = sessions, now
 
     async def _tell(self) -> None:
         failures = 0

@@ -8,14 +8,19 @@ from typing import Any
 from runtime.audit.events import EventType
 from runtime.core.access import Grant
 from runtime.core.errors import AccessDenied
+from runtime.core.joining import JOIN_LOGIN
 from runtime.node import events
 from runtime.node.agent import SessionAgent
 from runtime.node.forwarding import Forwarding
+from runtime.node.opening import Opening
 from runtime.node.sessions import Node, Session
 from runtime.pki.identity import UserIdentity
 from runtime.transport.capture import Proved
 from runtime.transport.forwarding import ForwardingHandler
 from runtime.transport.sessions import session_channel
+
+MAX_JOINED = 10
+"""Sessions that one connection joins where it may do nothing else: OpenSSH's MaxSessions."""
 
 
 class NodeConnection(ForwardingHandler):
@@ -37,23 +42,36 @@ class NodeConnection(ForwardingHandler):
         self._node = node
         self._proved = proved
         self._left = left
-        self.sessions: set[Session] = set()
+        self._channels: dict[Opening, Session | None] = {}
+        """Session channels, each with its session if it has one of its own."""
 
     def session_requested(self) -> Any:
         """Open a session. Raises AccessDenied."""
-        grant = self._authorise()
-        if len(self.sessions) >= grant.max_sessions:
+        most = MAX_JOINED if self._proved.login == JOIN_LOGIN else self._authorise().max_sessions
+        if len(self._channels) >= most:
             raise self._rejected(
                 AccessDenied(
-                    f"{len(self.sessions)} sessions are open on this connection, as many as your roles allow",
+                    f"{most} sessions are open on this connection, as many as your roles allow",
                     hint="Close one, or connect once more.",
                 )
             )
-        session = Session(
-            self._node, self._proved, agent=SessionAgent(self.agent_requested), left=self.sessions.discard
+        opening = Opening(
+            self._node,
+            self._proved,
+            agent=SessionAgent(self.agent_requested),
+            began=lambda session: self._channels.update({opening: session}),
+            left=self._left_channel,
         )
-        self.sessions.add(session)
-        return session_channel(self._connection, session)
+        self._channels[opening] = None
+        return session_channel(self._connection, opening)
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions that are open, but for those of others that are joined."""
+        return [session for session in self._channels.values() if session is not None]
+
+    def _left_channel(self, opening: Opening) -> None:
+        self._channels.pop(opening, None)
 
     def closed(self) -> None:
         """Let go of what is not a channel yet, and be forgotten."""

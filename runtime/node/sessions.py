@@ -15,33 +15,31 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from runtime.audit.events import EventType
-from runtime.audit.log import Audit, Field
+from runtime.audit.log import Audit
 from runtime.core.access import Grant
-from runtime.core.durations import format_duration
-from runtime.core.errors import AccessDenied, TeleportError, Unavailable
+from runtime.core.errors import AccessDenied, TeleportError
+from runtime.core.session_access import Owned
 from runtime.node import events, programs, transfer
 from runtime.node.agent import SessionAgent
 from runtime.node.authority import NodeAccess
 from runtime.node.environment import ClientVariables, session_environment
+from runtime.node.idleness import Idleness
+from runtime.node.party import Party
 from runtime.node.pipes import Sink, Source
-from runtime.node.recording import Recordings, SessionRecording
+from runtime.node.recording import Recordings
 from runtime.node.registry import Running
-from runtime.node.spawner import SIGNALS, Child, Exit, Program, Spawner
+from runtime.node.session_log import FAILED, SessionLog
+from runtime.node.spawner import SIGNALS, Child, Exit, Spawner
+from runtime.node.window import Window
 from runtime.pki.identity import UserIdentity
 from runtime.transport.capture import Proved
 from runtime.transport.sessions import SessionChannel, SessionHandler, SessionRequest, TerminalSize
 
 logger = logging.getLogger(__name__)
 
-FAILED = 255
-"""Exit code of a session that we could not start, or ended: ssh's own for its failures."""
-RESIZE_SECONDS = 0.5
-"""How often at most the audit log is told of a terminal's size."""
 COPY_REFUSED = 1
 """Exit code of a copy that was not begun: scp's own for its errors."""
 
@@ -60,12 +58,19 @@ class Node:
 
 
 class Session(SessionHandler):
-    """One session channel, from its opening to its end."""
+    """One session, from what was asked for to its end: its channel is the owner's, and others may join (`Party`)."""
 
     def __init__(
-        self, node: Node, proved: Proved[UserIdentity], *, agent: SessionAgent, left: Callable[[Session], None]
+        self,
+        node: Node,
+        proved: Proved[UserIdentity],
+        channel: SessionChannel,
+        *,
+        variables: ClientVariables,
+        agent: SessionAgent,
+        left: Callable[[], None],
     ) -> None:
-        """Take whose it is; `left` is called once when the channel is gone."""
+        """Take whose it is, and what the client has set; `left` is called once when the channel is gone."""
         self.gone = asyncio.Event()
         """Set when the channel is gone."""
         self.id = str(uuid.uuid4())
@@ -73,9 +78,9 @@ class Session(SessionHandler):
         self._proved = proved
         self._agent = agent
         self._left = left
-        self._variables = ClientVariables()
+        self._variables = variables
         self._loop = asyncio.get_running_loop()
-        self._channel: SessionChannel
+        self._channel = channel
         self._grant: Grant
         self._task: asyncio.Task[None] | None = None
         self._child: Child | None = None
@@ -84,33 +89,17 @@ class Session(SessionHandler):
         self._outputs_over = asyncio.Event()
         self._writable = True
         self._size: TerminalSize | None = None
-        self._recording = SessionRecording(None, strict=False)
-        self._logged: TerminalSize | None = None
-        self._resized: asyncio.TimerHandle | None = None
-        self._idle: asyncio.TimerHandle | None = None
-        self._last_input = 0.0
+        """The owner's terminal; None without one."""
+        self._window: Window | None = None
+        self._party: Party | None = None
+        self._log = SessionLog(self.id, proved, node.host_id, node.audit, unrecorded=self.end)
+        self._idleness = Idleness(self.end)
         self._transcript: transfer.Transcript | None = None
         self._open_sources = 0
         self._why = ""
         """Why we ended it ourselves."""
 
     # --- what the client asks for ------------------------------------------------------------------------------
-
-    def opened(self, channel: SessionChannel) -> None:
-        """Keep the channel."""
-        self._channel = channel
-
-    def variable(self, name: bytes, value: bytes) -> bool:
-        """Take a variable of the allow-list."""
-        return self._variables.take(name, value)
-
-    def terminal_permitted(self) -> bool:
-        """Tell what the certificate says."""
-        return self._proved.identity.permit_pty
-
-    async def agent_requested(self) -> bool:
-        """Make a socket that leads to the client's agent, if that is allowed."""
-        return await self._agent.request()
 
     def requested(self, request: SessionRequest) -> bool:
         """Begin; what then fails is told on the session's stderr."""
@@ -121,8 +110,14 @@ class Session(SessionHandler):
         return True
 
     def received(self, data: bytes) -> None:
+        """Pass on what the owner types."""
+        if self._party is not None:
+            self._party.typed(len(data))
+        self._enter(data)
+
+    def _enter(self, data: bytes) -> None:
         """Pass input on. All input of a session passes here."""
-        self._last_input = self._loop.time()
+        self._idleness.touch()
         self._sink.write(data)
 
     def input_ended(self) -> None:
@@ -130,27 +125,11 @@ class Session(SessionHandler):
         self._sink.end()
 
     def resized(self, size: TerminalSize) -> None:
-        """Tell the child, and the audit log."""
-        if self._size is None or size == self._size:
-            return
-        self._size = size
-        if self._child is not None and self._sources[0].open:
-            self._child.resize(*size)
-            if self._resized is None:
-                self._log_size()
-
-    def _log_size(self) -> None:
-        """Tell the audit log of the size; then of no other for a while: a mouse makes dozens."""
-        self._resized = None
-        if self._size == self._logged:
-            return
-        self._logged = self._size
-        self._resized = self._loop.call_later(RESIZE_SECONDS, self._log_size)
-        self._emit(EventType.RESIZE, **self._sized())
-        try:
-            self._recording.event(EventType.RESIZE, self._sized())
-        except Unavailable as error:
-            self.end(_unrecorded(error))
+        """Tell the child, unless others who take part have less room."""
+        if self._size is not None:
+            self._size = size
+        if self._party is not None:
+            self._party.resized(None, size)
 
     def signalled(self, name: str) -> None:
         """Pass a signal on (RFC 4254 §6.9)."""
@@ -170,16 +149,17 @@ class Session(SessionHandler):
         """Let go of the child: its terminal hangs up, its pipes close."""
         self._close_pipes()
         self._agent.close()
-        self._stop_idling()
-        if self._resized is not None:
-            self._resized.cancel()
+        self._idleness.stop()
+        self._end_party(f"the session has ended: {self._proved.identity.user}, whose it is, has gone")
         self.gone.set()
-        self._left(self)
+        self._left()
 
     def warn(self, text: str) -> None:
-        """Tell the person at the terminal, if there is one."""
+        """Tell the people at the terminal, if there is one."""
         if self._size is not None:
-            self._tell(text)
+            self.tell(text)
+        if self._party is not None:
+            self._party.tell_guests(text)
 
     async def over(self) -> None:
         """Wait until all has been told of the session, once its channel is gone."""
@@ -191,7 +171,8 @@ class Session(SessionHandler):
         if self._why:
             return
         self._why = why
-        self._tell(why)
+        self.tell(why)
+        self._end_party(why)
         self._close_pipes()
         self._channel.exit(FAILED)
 
@@ -209,24 +190,26 @@ class Session(SessionHandler):
             copy = programs.copy_of(request, self._grant)
         except TeleportError as error:
             protocol = "sftp" if request.kind == "subsystem" else "scp"
-            self._record(transfer.refused(protocol, error, request.command))
+            self._log.copied(transfer.refused(protocol, error, request.command))
             self._channel.write_error(transfer.refusal(error))
             self._channel.exit(COPY_REFUSED)
             return
         if copy is not None:
-            self._transcript = transfer.Transcript(self._record)
+            self._transcript = transfer.Transcript(self._log.copied)
         program = programs.program_of(asked, request, copy, login=proved.login, environment=self._environment())
         if program.terminal is not None and request.terminal is not None:
-            self._size = self._logged = request.terminal.size
+            self._size, self._log.terminal = request.terminal.size, request.terminal
         try:
             if copy is None:
-                self._recording = self._begin_recording(program)
+                self._log.record(self._node.recordings, program)
             child = await self._node.spawner.run(program)
         except TeleportError as error:
             self._fail(error)
-            self._recording.close({"error": str(error)})
             return
         self._child = child
+        if self._size is not None and request.terminal is not None:
+            self._begin_party(child, request.terminal.size)
+            self.resized(self._size)  # it may be another by now
         interactive = program.terminal is not None or program.kind == "shell"
         self._node.running.enter(
             self.id,
@@ -235,22 +218,20 @@ class Session(SessionHandler):
             command=events.text(program.command) or ("" if program.kind == "shell" else program.kind),
             interactive=interactive,
             end=self.end,
+            party=self._party,
         )
         if interactive:
-            self._emit(EventType.SESSION_START, **self._sized())
+            self._log.started()
+        self._node.running.remember(self.id, self._log.ends(program, interactive=interactive))
         self._connect(child)
-        self._start_idling()
+        self._idleness.watch(self._grant.idle_timeout)
         exited = await self._end_of(child)
-        self._recording.close({"exitCode": exited.code if exited.code is not None else FAILED, "reason": self._why})
-        if program.kind == "exec":
-            self._emit(
-                EventType.EXEC,
-                command=events.text(program.command),
-                exitCode=exited.code if exited.code is not None else FAILED,
-                exitError=self._why or (f"signal {exited.signal}" if exited.signal else ""),
-            )
-        if interactive:
-            self._emit(EventType.SESSION_END, **self._sized(), **({"reason": self._why} if self._why else {}))
+        self._end_party("the session has ended")
+        # Before the client is told: whose end somebody has seen, the log has it, whatever is killed in this moment.
+        self._log.ended(program, exited or Exit(FAILED), self._why, interactive=interactive)
+        self._node.running.leave(self.id)
+        if exited is not None:
+            self._tell_end(exited)
 
     def _environment(self) -> dict[str, str]:
         proved, node = self._proved, self._node
@@ -265,8 +246,8 @@ class Session(SessionHandler):
         agent = {"SSH_AUTH_SOCK": self._agent.path} if self._agent.path is not None else {}
         return {**self._variables.all(), **told, **agent}
 
-    async def _end_of(self, child: Child) -> Exit:
-        """Wait until the session is over, tell the client how the child ended, and return it.
+    async def _end_of(self, child: Child) -> Exit | None:
+        """Wait until the session is over, and return how the child ended; None if nobody knows.
 
         The session is over once the child has ended and what it wrote has arrived; or once the channel is gone, and a
         child that this does not end goes on by itself.
@@ -276,23 +257,25 @@ class Session(SessionHandler):
             await asyncio.wait((gone, ended), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 self._why = self._why or "the client has gone"
-                return Exit(FAILED)
-            exited = ended.result()
+                return None
+            return ended.result()
         except TeleportError as error:  # the spawner is gone
-            logger.error("session %s of %s: %s", self.id, self._who, error)  # noqa: TRY400 - no bug here
+            logger.error("session %s of %s: %s", self.id, self._log.who, error)  # noqa: TRY400 - no bug here
             self.end(str(error))
-            return Exit(FAILED)
+            return None
         finally:
             gone.cancel()
             ended.cancel()
-            self._stop_idling()
+            self._idleness.stop()
+
+    def _tell_end(self, exited: Exit) -> None:
+        """Tell the client how the child ended."""
         if exited.signal is None:
             self._channel.exit(exited.code if exited.code is not None else FAILED)
         else:
             # RFC 4254 §6.10: names that are not in it have an @.
             name = exited.signal if exited.signal in SIGNALS else f"{exited.signal}@teleport.internal"
             self._channel.exit_signal(name, core=exited.core)
-        return exited
 
     async def _drained(self, child: Child) -> Exit:
         exited = await child.wait()
@@ -338,37 +321,23 @@ class Session(SessionHandler):
     def _output(self, data: bytes) -> None:
         """Record output and pass it on. All output of a session passes here, or in `_error_output`."""
         if self._transcript is not None:
-            self._last_input = self._loop.time()  # a long download has no input, and is not idle
-        if self._recorded(data):
+            self._idleness.touch()  # a long download has no input, and is not idle
+        if self._log.printed(data):
             self._channel.write(data)
+            if self._party is not None:
+                self._party.printed(data)
 
     def _error_output(self, data: bytes) -> None:
-        if not self._recorded(data):
+        if not self._log.printed(data):
             return
         shown = self._transcript.feed(data) if self._transcript is not None else data
         if not self.gone.is_set():
             self._channel.write_error(shown)
 
-    def _begin_recording(self, program: Program) -> SessionRecording:
-        """Start the recording. Raises Unavailable where the session may not be without one."""
-        now = datetime.now(UTC)
-        who = events.who(self._node.host_id, self._proved)
-        fields: dict[str, Field] = {"sid": self.id, "time": f"{now:%Y-%m-%dT%H:%M:%SZ}", **who, **self._sized()}
-        if program.kind == "shell":
-            return self._node.recordings.begin(self.id, EventType.SESSION_START, fields)
-        return self._node.recordings.begin(self.id, EventType.EXEC, {**fields, "command": events.text(program.command)})
-
-    def _recorded(self, data: bytes) -> bool:
-        """Record what is about to be shown; return whether it may be. If not, the session has been ended."""
-        try:
-            self._recording.output(data)
-        except Unavailable as error:
-            self.end(_unrecorded(error))
-            return False
-        return True
-
     def _congested(self, yes: bool) -> None:
         (self._channel.pause_reading if yes else self._channel.resume_reading)()
+        if self._party is not None:
+            self._party.congested(yes)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._node.running.leave(self.id)
@@ -376,51 +345,39 @@ class Session(SessionHandler):
             logger.error("session %s failed", self.id, exc_info=error)
             self._channel.abort()
 
-    # --- limits -------------------------------------------------------------------------------------------------
+    # --- others in it ------------------------------------------------------------------------------------------
 
-    def _start_idling(self) -> None:
-        self._last_input = self._loop.time()
-        if self._grant.idle_timeout is not None:
-            self._watch_idleness(self._grant.idle_timeout.total_seconds())
+    def _begin_party(self, child: Child, size: TerminalSize) -> None:
+        """Let others join from now on."""
 
-    def _stop_idling(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
+        def resize(size: TerminalSize) -> None:
+            if self._sources and self._sources[0].open:
+                child.resize(*size)
 
-    def _watch_idleness(self, limit: float) -> None:
-        left = self._last_input + limit - self._loop.time()
-        if left <= 0:
-            timeout = self._grant.idle_timeout
-            assert timeout is not None  # noqa: S101 - or nobody watches
-            self.end(f"the session ends: no input for {format_duration(timeout)} (idleTimeout of your roles)")
-        else:
-            self._idle = self._loop.call_later(left, self._watch_idleness, limit)
+        self._window = self._log.terminal = Window(size, resize=resize, log=self._log.resized)
+        self._party = Party(
+            Owned(self._proved.identity.user, self._proved.login),
+            size,
+            window=self._window,
+            log=self._log,
+            tell=self.tell,
+            enter=self._enter,
+            later=self._loop.call_later,
+        )
+
+    def _end_party(self, why: str) -> None:
+        if self._party is not None and self._window is not None:
+            self._party.close(why)
+            self._window.close()
 
     # --- what is told -------------------------------------------------------------------------------------------
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Say something to the owner."""
         self._channel.write_error(f"teleport: {text}\r\n".encode(errors="backslashreplace"))
-
-    @property
-    def _who(self) -> str:
-        return f"{self._proved.identity.user} as {self._proved.login} from {self._proved.peer.host}"
-
-    def _sized(self) -> Mapping[str, Field]:
-        return {"size": events.size(self._size)} if self._size is not None else {}
-
-    def _record(self, record: transfer.FileTransfer) -> None:
-        self._emit(EventType.SCP, **events.transfer(record))
 
     def _fail(self, error: TeleportError) -> None:
         """Tell that there will be no session."""
-        logger.warning("session %s of %s: %s", self.id, self._who, error)
-        self._emit(EventType.SESSION_REJECTED, error=events.text(str(error)))
-        self._tell(f"{error}. {error.hint}" if error.hint else str(error))
+        self._log.rejected(error)
+        self.tell(f"{error}. {error.hint}" if error.hint else str(error))
         self._channel.exit(FAILED)
-
-    def _emit(self, event: EventType, **fields: Field) -> None:
-        self._node.audit.emit(event, sid=self.id, **events.who(self._node.host_id, self._proved), **fields)
-
-
-def _unrecorded(error: Unavailable) -> str:
-    return f"this session may not go on unrecorded: {error}"

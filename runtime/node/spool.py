@@ -35,6 +35,8 @@ class Spool:
         self.changed = asyncio.Event()
         """Set when there is more to bring to auth."""
         self._open: set[str] = set()
+        self._owed: dict[str, bytes] = {}
+        """Ends of logs that the disk did not take: auth gets them from here."""
 
     @property
     def used(self) -> int:
@@ -51,6 +53,7 @@ class Spool:
         except OSError as error:
             for descriptor in files.values():
                 os.close(descriptor)
+            self.remove(sid)
             raise _failed(error) from error
         self._open.add(sid)
         return Recorder(self, sid, files, now)
@@ -76,17 +79,29 @@ class Spool:
 
     def read(self, sid: str, part: Part, offset: int, size: int) -> bytes:
         """Return up to so many bytes of a recording from there on; none at its end. Blocks. Raises OSError."""
+        owed = self._owed.get(sid, b"") if part == LOG else b""  # looked at first: what follows it is owed too
         with (self.folder / file_name(sid, part)).open("rb") as file:
             file.seek(offset)
-            return file.read(size)
+            data = file.read(size)
+            if owed and len(data) < size:
+                begin = max(0, offset - os.fstat(file.fileno()).st_size)
+                data += owed[begin : begin + size - len(data)]
+        return data
 
     def sizes(self, sid: str) -> dict[Part, int]:
         """Return how long the files of a recording are. Raises OSError."""
-        return {part: (self.folder / file_name(sid, part)).stat().st_size for part in (LOG, BYTES)}
+        log, shown = ((self.folder / file_name(sid, part)).stat().st_size for part in (LOG, BYTES))
+        return {LOG: log + len(self._owed.get(sid, b"")), BYTES: shown}
 
-    def recover(self, sid: str) -> None:
-        """End a recording whose session was lost with the process that made it. Blocks. Raises OSError, ValueError."""
+    def recover(self, sid: str) -> bool:
+        """End a recording whose session was lost with the process that made it; remove one that had not begun.
+
+        Returns whether there is a recording. Blocks. Raises OSError, ValueError.
+        """
         lines = (self.folder / file_name(sid, LOG)).read_bytes().split(b"\n")
+        if len(lines) == 1 and not self._shown(sid):
+            self.remove(sid)
+            return False
         script = Script()
         printed = ended = 0
         for line in lines[:-1]:
@@ -94,7 +109,7 @@ class Spool:
                 printed = frame.offset + frame.size if frame.size else printed
                 ended = frame.ms
                 if frame.event == EventType.SESSION_END:
-                    return
+                    return True
             script.resume(line)
         script.offset = printed
         path = self.folder / file_name(sid, BYTES)
@@ -110,6 +125,7 @@ class Spool:
                 log.write(script.printed(len(rest), hashlib.sha256(rest).hexdigest(), ended))
             log.write(script.event(EventType.SESSION_END, ended, {"lost": True}))
             self._used += log.tell() - before - len(lines[-1])
+        return True
 
     def remove(self, sid: str) -> None:
         """Delete a recording that auth has."""
@@ -121,6 +137,21 @@ class Spool:
             except FileNotFoundError:
                 continue
             self._used -= size
+        self._owed.pop(sid, None)
+
+    def add_line(self, sid: str, descriptor: int, line: bytes, *, reserve: int = 0) -> None:
+        """Write a line of a recording's log, or keep it until auth has it: the next one names it.
+
+        Raises Unavailable for one that was not written.
+        """
+        if sid in self._owed:
+            self._owed[sid] += line
+            return
+        try:
+            self.write(descriptor, line, reserve=reserve)
+        except Unavailable:
+            self._owed[sid] = line
+            raise
 
     def write(self, descriptor: int, data: bytes, *, reserve: int) -> None:
         """Write all of it, or nothing. Raises Unavailable beyond the limit, or when the disk does not take it."""
@@ -144,6 +175,13 @@ class Spool:
         self._open.discard(sid)
         self.changed.set()
 
+    def _shown(self, sid: str) -> bool:
+        """Tell whether anything was shown of a session. Raises OSError."""
+        try:
+            return bool((self.folder / file_name(sid, BYTES)).stat().st_size)
+        except FileNotFoundError:
+            return False
+
 
 class Recorder:
     """The recording of one session.
@@ -164,11 +202,12 @@ class Recorder:
         self._timer: asyncio.TimerHandle | None = None
         self._error: Unavailable | None = None
 
-    def event(self, event: EventType, fields: Mapping[str, Field]) -> None:
+    def event(self, event: str, fields: Mapping[str, Field]) -> None:
         """Record something that happened beside the output."""
         self._entry()
         self._check()
-        self._spool.write(self._files[LOG], self._script.event(event, self._ms(), fields), reserve=RESERVE_BYTES)
+        line = self._script.event(event, self._ms(), fields)
+        self._spool.add_line(self._sid, self._files[LOG], line, reserve=RESERVE_BYTES)
 
     def output(self, data: bytes) -> None:
         """Record what the session prints, before anybody sees it."""
@@ -187,16 +226,24 @@ class Recorder:
             self._entry()
 
     def truncated(self, reason: str) -> None:
-        """Record that nothing more is recorded, and why, as far as the disk takes that."""
+        """Record that nothing more is recorded, and why."""
         self._entry()
         self._last(TRUNCATED, {"reason": reason})
 
     def close(self, fields: Mapping[str, Field]) -> None:
-        """End the recording with the session's last event, as far as the disk takes that. Safe to call twice."""
+        """End the recording with the session's last event. Safe to call twice."""
         if not self._files:
             return
         self._entry()
         self._last(EventType.SESSION_END, fields)
+        self._let_go()
+
+    def discard(self) -> None:
+        """Leave nothing of a recording that did not begin."""
+        self._let_go()
+        self._spool.remove(self._sid)
+
+    def _let_go(self) -> None:
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files.clear()
@@ -216,15 +263,15 @@ class Recorder:
         line = self._script.printed(self._size, self._sum.hexdigest(), self._since)
         self._size, self._sum = 0, hashlib.sha256()
         try:
-            self._spool.write(self._files[LOG], line, reserve=0)
+            self._spool.add_line(self._sid, self._files[LOG], line)
         except Unavailable as error:
             self._error = error
 
     def _last(self, event: str, fields: Mapping[str, Field]) -> None:
         try:
-            self._spool.write(self._files[LOG], self._script.event(event, self._ms(), fields), reserve=0)
+            self._spool.add_line(self._sid, self._files[LOG], self._script.event(event, self._ms(), fields))
         except Unavailable as error:
-            logger.error("the end of recording %s is not recorded: %s", self._sid, error)  # noqa: TRY400 - no bug here
+            logger.warning("the end of recording %s waits in memory for auth: %s", self._sid, error)
 
     def _ms(self) -> int:
         return int((self._now() - self._began) * 1000)

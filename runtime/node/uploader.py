@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import random
 from contextlib import suppress
@@ -13,7 +14,7 @@ from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.audit.recording import BYTES, LOG, Part, frames
-from runtime.core.errors import TeleportError
+from runtime.core.errors import TeleportError, Unavailable
 from runtime.node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -35,15 +36,12 @@ class Uploader:
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._sent: dict[str, dict[Part, int]] = {}
         self._unusable: set[str] = set()
+        self._left: set[str] = set()
+        """Recordings that a killed process left, and that have no end yet."""
 
     async def run(self) -> None:
         """Bring what there is and what comes, until cancelled; what a killed process left is ended first."""
-        for sid in list(self._spool.sids()):
-            if not self._spool.is_open(sid):
-                try:
-                    await asyncio.to_thread(self._spool.recover, sid)
-                except (OSError, ValueError) as error:
-                    self._give_up(sid, error)
+        self._left = {sid for sid in self._spool.sids() if not self._spool.is_open(sid)}
         failures = 0
         while True:
             self._spool.changed.clear()
@@ -62,15 +60,41 @@ class Uploader:
             await self._spool.changed.wait()
 
     async def step(self) -> None:
-        """Bring all there is to auth. Raises TeleportError."""
-        for sid in list(self._spool.sids()):
+        """Bring all there is to auth. Raises TeleportError: Unavailable at once, what is wrong with one after all."""
+        failed: TeleportError | None = None
+        sids = list(self._spool.sids())
+        self._rng.shuffle(sids)  # what is wrong with one does not keep the same others waiting
+        for sid in sids:
             if sid in self._unusable:
                 continue
             over = not self._spool.is_open(sid)  # looked at first: what comes meanwhile is for the next time
             try:
-                await self._bring(sid, over=over)
-            except OSError as error:
+                if sid not in self._left or await self._recovered(sid):
+                    await self._bring(sid, over=over)
+            except Unavailable:
+                raise
+            except TeleportError as error:
+                # Of what another auth server was given this one may have nothing: it gets all of it.
+                self._sent.pop(sid, None)
+                failed = error
+            except (OSError, ValueError) as error:
                 self._give_up(sid, error)
+        if failed is not None:
+            raise failed
+
+    async def _recovered(self, sid: str) -> bool:
+        """End a recording that a killed process left; return whether there is one.
+
+        Raises TeleportError if there is no room to do so, OSError, ValueError.
+        """
+        try:
+            there = await asyncio.to_thread(self._spool.recover, sid)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise TeleportError(f"recording {sid}, which a killed process left, cannot be ended: {error}") from error
+        self._left.discard(sid)
+        return there
 
     async def _bring(self, sid: str, *, over: bool) -> None:
         session = await asyncio.to_thread(self._session, sid)

@@ -8,7 +8,7 @@ import signal
 import stat
 import termios
 import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,31 @@ import asyncssh
 
 from runtime.core.errors import AccessDenied, NotFound, TeleportError, Unavailable
 from runtime.transport.client import ClientConnection
+from runtime.transport.escape import Escape
 
+_KEYS = 64 * 1024
+"""Read at once: a whole paste."""
 NO_STATUS = 255
 """What a command ends with that a signal ended, or of which nothing was heard: as ssh does."""
 
 
 async def run(
-    connection: ClientConnection, command: str | None, *, stdin: int, stdout: int, stderr: int, terminal: bool
+    connection: ClientConnection,
+    command: str | None,
+    *,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    terminal: bool,
+    variables: Mapping[str, str] | None = None,
 ) -> int:
     """Run a command, or a shell, with these file descriptors, and return its exit code.
 
-    With `terminal` it has one like that of `stdin`, if that is one: keys go to it unread, and it follows a change of
-    size. Raises Unavailable when the connection breaks, AccessDenied when the server refuses.
+    With `terminal` it has one like that of `stdin`, if that is one: keys go to it unread but for ssh's `~.`, which ends
+    it, and it follows a change of size. Raises Unavailable when the connection breaks, AccessDenied when the server
+    refuses.
     """
-    options: dict[str, Any] = {"encoding": None, "request_pty": False}
+    options: dict[str, Any] = {"encoding": None, "request_pty": False, "env": dict(variables or {})}
     local = terminal and os.isatty(stdin)
     if terminal:
         options |= {"request_pty": "force", "term_type": os.environ.get("TERM", "dumb")}
@@ -39,7 +50,7 @@ async def run(
         try:
             process = await connection.create_process(
                 command,
-                stdin=_readable(stdin),
+                stdin=asyncssh.PIPE if local else _readable(stdin),
                 stdout=os.dup(stdout),
                 stderr=os.dup(stderr),
                 **options,
@@ -147,6 +158,21 @@ def _as_they_were(*descriptors: int) -> Iterator[None]:
 @contextmanager
 def _keys_unread(descriptor: int, process: asyncssh.SSHClientProcess[bytes]) -> Iterator[None]:
     """Pass each key on as it is, and tell the other side of a new size."""
+    escape = Escape()
+
+    def typed() -> None:
+        try:
+            keys = os.read(descriptor, _KEYS)
+        except BlockingIOError:
+            return
+        except OSError:
+            keys = b""  # EIO: the terminal has gone
+        with suppress(asyncssh.Error, OSError):
+            if keys:
+                process.stdin.write(escape.feed(keys))
+            if not keys or escape.over:
+                loop.remove_reader(descriptor)
+                process.close()
 
     def resized() -> None:
         size = os.get_terminal_size(descriptor)
@@ -155,11 +181,13 @@ def _keys_unread(descriptor: int, process: asyncssh.SSHClientProcess[bytes]) -> 
 
     loop = asyncio.get_running_loop()
     before = termios.tcgetattr(descriptor)
-    tty.setraw(descriptor)
+    tty.setraw(descriptor, termios.TCSADRAIN)  # what was typed ahead is not lost
     loop.add_signal_handler(signal.SIGWINCH, resized)
     try:
         resized()  # it may have changed since it was asked for
+        loop.add_reader(descriptor, typed)
         yield
     finally:
+        loop.remove_reader(descriptor)
         loop.remove_signal_handler(signal.SIGWINCH)
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -116,6 +116,10 @@ class SessionChannel:
         with suppress(OSError):
             self._channel.write_stderr(data)
 
+    def hand_over(self, handler: SessionHandler) -> None:
+        """Let another handler have all that comes from now on."""
+        self._channel._session.handler = handler  # type: ignore[attr-defined]  # ours is the only one (`_Channel`)
+
     def pause_reading(self) -> None:
         """Keep input away; the client stops when the window is full."""
         self._channel.pause_reading()

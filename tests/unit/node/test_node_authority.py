@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from runtime.core.errors import AccessDenied
+from runtime.core.joining import JOIN_LOGIN, Mode
 from runtime.core.resources import Role, User
 from runtime.core.resources.authority import AuthorityType
+from runtime.core.session_access import Owned
 from runtime.node.authority import NodeAccess
 from runtime.pki.claims import HostClaims, MemberRole, UserClaims
 from runtime.pki.identity import UserIdentity
@@ -207,3 +209,68 @@ def test_a_proof_by_a_key_that_now_is_another_authoritys(world: World) -> None:
     world.trust = Trust([replace(USERS.public, type=AuthorityType.HOST)])
     with pytest.raises(AccessDenied, match="not trusted any more"):
         world.access.authorise(identity, "root")
+
+
+# --- joining sessions ----------------------------------------------------------------------------------------------
+
+OF_ANN = Owned("ann", "root")
+
+
+def joiner(world: World, **claims: Any) -> UserIdentity:
+    """Return joe, let in for joining only, who may be root here and take part in the sessions of others."""
+    allow = {"logins": ["root"], "nodeLabels": {"*": ["*"]}, "rules": [{"resources": ["session"], "verbs": ["join"]}]}
+    world.people.role("peer", allow=allow)
+    world.people.declare("joe", [], "peer")
+    return world.access.validate(JOIN_LOGIN, certificate(join_sessions=True, **claims), HERE)
+
+
+def test_the_login_for_joining_opens_nothing_else(world: World) -> None:
+    """Who shows its principal is let in, whatever the labels; to be authorised as that login is impossible."""
+    world.labels = {}
+    identity = joiner(world)
+    assert identity.logins == ("joe", "root")
+    with pytest.raises(AccessDenied, match=r"not for 'join:teleport\.internal'"):
+        world.access.authorise(identity, JOIN_LOGIN)
+
+
+def test_who_is_not_let_in_for_joining(world: World) -> None:
+    """Without the principal, after the end of the certificate, for a forced command, and who is no user any more."""
+    joiner(world)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "not for 'join"),
+        ({"join_sessions": True, "force_command": "ls"}, "one command"),
+    ]
+    for claims, says in cases:
+        with pytest.raises(AccessDenied, match=says):
+            world.access.validate(JOIN_LOGIN, certificate(**claims), HERE)
+    world.now += timedelta(hours=2)
+    with pytest.raises(AccessDenied, match="expired"):
+        world.access.validate(JOIN_LOGIN, certificate(join_sessions=True), HERE)
+    world.now = NOW
+    world.people.users.clear()
+    with pytest.raises(AccessDenied, match="no user joe"):
+        world.access.validate(JOIN_LOGIN, certificate(join_sessions=True), HERE)
+
+
+def test_joining_goes_by_the_roles_of_now(world: World) -> None:
+    """Asked at each join, and again meanwhile; the end of a certificate lets nobody in, and ends nothing."""
+    identity = joiner(world)
+    assert world.access.part_in(identity, OF_ANN, None) is Mode.PEER
+    world.now += timedelta(hours=2)
+    assert world.access.still_in(identity, OF_ANN, Mode.PEER) is Mode.PEER
+    with pytest.raises(AccessDenied, match="expired"):
+        world.access.part_in(identity, OF_ANN, None)
+    world.now = NOW
+    world.people.role("peer", allow={"logins": ["root"], "nodeLabels": {"*": ["*"]}})
+    for ask in (world.access.part_in, world.access.still_in):
+        with pytest.raises(AccessDenied, match="may not take part"):
+            ask(identity, OF_ANN, Mode.PEER)
+
+
+def test_nobody_types_as_a_login_that_the_certificate_lacks(world: World) -> None:
+    """A role that came since does not widen it: such a one watches, and who insists is told to log in again."""
+    identity = joiner(world, logins=("joe",))
+    assert world.access.part_in(identity, OF_ANN, None) is Mode.OBSERVER
+    with pytest.raises(AccessDenied, match="for joe, not for 'root'") as refused:
+        world.access.part_in(identity, OF_ANN, Mode.PEER)
+    assert "log in again" in refused.value.hint

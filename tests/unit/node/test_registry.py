@@ -8,6 +8,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +17,17 @@ from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.wire import MAX_LINE_BYTES
 from runtime.audit.events import EventType
+from runtime.audit.queue import EventQueue
 from runtime.core.callers import CallerKind
 from runtime.core.clock import ManualClock
-from runtime.core.errors import Unavailable
+from runtime.core.errors import InvalidInput, NotFound, Unavailable
+from runtime.core.joining import Mode
 from runtime.node import registry
+from runtime.node.party import MAX_GUESTS
 from runtime.node.registry import KILLED, MAX_COMMAND, TOLD_AFTER, Registry, Running
-from runtime.service import remote_audit
 from runtime.service.remote_audit import RemoteAudit
 from tests.unit.auth.world import ADMIN, World
+from tests.unit.node.test_party import Room
 
 NODE = "00000000-0000-4000-8000-000000000001"
 SECOND = timedelta(seconds=1)
@@ -32,11 +36,11 @@ SECOND = timedelta(seconds=1)
 class Node:
     """A node's registry beside a real auth service, and all calls that it makes."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, folder: Path) -> None:
         self.world = world
         self.running = Running(world.clock.now)
         self.client = world.service.local.client(lambda: (CallerKind.NODE, NODE))
-        self.audit = RemoteAudit(self.client, world.clock)
+        self.audit = RemoteAudit(self.client, world.clock, EventQueue(folder / "node", limit=1024**2))
         self.registry = Registry(self.running, self.client, self.audit, rng=random.Random(1))
         self.ended: list[tuple[str, str]] = []
         self.one_ended = asyncio.Event()
@@ -59,7 +63,7 @@ class Node:
 
     async def listed(self) -> list[str]:
         """Return the sessions that an administrator sees."""
-        listed = await self.world.call(ADMIN, methods.SESSIONS_LIST, m.Nothing())
+        listed = await self.world.call(ADMIN, methods.SESSIONS_LIST, m.SessionQuery())
         return [str(entry.session.sid) for entry in listed.sessions]
 
     async def until_listed(self, sid: str) -> None:
@@ -77,11 +81,11 @@ class Node:
 
 
 @pytest.fixture
-async def node() -> AsyncIterator[Node]:
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """Run a node's part, which brings its audit events to auth."""
     world = World()
     await world.start()
-    node = Node(world)
+    node = Node(world, tmp_path)
     bringing = asyncio.create_task(node.audit.run())
     try:
         yield node
@@ -133,13 +137,13 @@ async def test_a_session_is_told_of_when_it_begins_and_when_it_ends(
     assert await node.listed() == []
 
 
-async def test_events_come_before_the_report(node: Node) -> None:
+async def test_events_come_before_the_report(node: Node, tmp_path: Path) -> None:
     """A session whose end still waits here is not reported as missing: auth would call it lost."""
     sid = node.enter(interactive=True)
     node.world.clock.advance(2 * SECOND)
     await node.registry.step()
     assert await node.listed() == [sid]
-    waiting = RemoteAudit(node.client, node.world.clock)
+    waiting = RemoteAudit(node.client, node.world.clock, EventQueue(tmp_path / "waiting", limit=1024**2))
     waiting.emit(EventType.SESSION_END, sid=sid, user="joe", login="root")
     node.running.leave(sid)
     telling = asyncio.create_task(Registry(node.running, node.client, waiting).step())
@@ -155,18 +159,20 @@ async def test_events_come_before_the_report(node: Node) -> None:
     assert await node.listed() == []
 
 
-async def test_events_that_were_lost_hold_no_report_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_that_were_lost_hold_no_report_up(node: Node, tmp_path: Path) -> None:
     """Of too many that wait the oldest are dropped; what they would have told, auth finds out by the report."""
-    monkeypatch.setattr(remote_audit, "MAX_WAITING", 3)
-    waiting = RemoteAudit(node.client, node.world.clock)
-    for number in range(10):
+    waiting = RemoteAudit(node.client, node.world.clock, EventQueue(tmp_path / "waiting", limit=4096))
+    for number in range(100):
         waiting.emit(EventType.EXEC, command=str(number))
     bringing = asyncio.create_task(waiting.run())
     async with asyncio.timeout(30):
         await waiting.brought()
     bringing.cancel()
     await asyncio.gather(bringing, return_exceptions=True)
-    assert [event["command"] for event in node.world.audit.of(EventType.EXEC)] == ["7", "8", "9"]
+    commands = [event["command"] for event in node.world.audit.of(EventType.EXEC)]
+    assert commands == [str(number) for number in range(100 - len(commands), 100)]
+    assert 0 < len(commands) < 100
+    assert node.world.audit.of(EventType.AUDIT_LOST)
 
 
 async def test_the_successor_of_a_killed_node(node: Node) -> None:
@@ -243,13 +249,55 @@ def test_a_node_with_more_sessions_than_a_report_holds(monkeypatch: pytest.Monke
 
 
 def test_the_largest_report_is_a_message() -> None:
-    """As many sessions as one may have, with the worst of commands, are below what the wire takes."""
+    """As many sessions as one may have, with the worst of commands and full parties, are below what the wire takes."""
+    room = Room()
+    for _ in range(MAX_GUESTS):
+        room.join("u" * 63, Mode.OBSERVER)
     clock = ManualClock(datetime(2026, 11, 22, tzinfo=UTC))
     running = Running(clock.now)
     for _ in range(m.MAX_RUNNING_SESSIONS):
         sid = str(uuid.uuid4())
-        running.enter(sid, user="u" * 63, login="l" * 32, command="\x01" * 9999, interactive=True, end=print)
+        running.enter(
+            sid, user="u" * 63, login="l" * 32, command="\x01" * 9999, interactive=True, end=print, party=room.party
+        )
     clock.advance(TOLD_AFTER)
     report = running.report()
     assert report.complete
     assert len(json.dumps(report.model_dump(mode="json"))) < MAX_LINE_BYTES
+
+
+def test_what_can_be_joined() -> None:
+    """A session with a terminal leads to those in it; a command has none, and one that is over is not there."""
+    clock = ManualClock(datetime(2026, 11, 22, tzinfo=UTC))
+    running, room = Running(clock.now), Room()
+    shell, command = str(uuid.uuid4()), str(uuid.uuid4())
+    about: dict[str, Any] = {"user": "joe", "login": "root", "command": "", "interactive": True, "end": print}
+    running.enter(shell, **about, party=room.party)
+    running.enter(command, **about)
+    assert running.party(shell) is room.party
+    with pytest.raises(InvalidInput, match="a command without a terminal"):
+        running.party(command)
+    running.leave(shell)
+    for sid in (shell, str(uuid.uuid4()), "../x"):
+        with pytest.raises(NotFound, match="runs on this node"):
+            running.party(sid)
+
+
+async def test_who_joins_is_told_to_auth(node: Node) -> None:
+    """A report goes out when somebody comes or goes, and has who takes part; not while nothing changes."""
+    room, sid = Room(), str(uuid.uuid4())
+    node.running.enter(sid, user="joe", login="root", command="", interactive=False, end=print, party=room.party)
+    node.world.clock.advance(TOLD_AFTER)
+    await node.registry.step()
+    ann = room.join("ann")
+    await node.registry.step()
+    await node.registry.step()
+    room.join("eve", Mode.OBSERVER)
+    await node.registry.step()
+    room.party.leave(ann)
+    await node.registry.step()
+    told = [[(one.user, one.mode) for one in report.sessions[0].parties] for report in node.reports]
+    assert told == [[], [("ann", "peer")], [("ann", "peer"), ("eve", "observer")], [("eve", "observer")]]
+    (entry,) = (await node.world.call(ADMIN, methods.SESSIONS_LIST, m.SessionQuery())).sessions
+    assert entry.session.joinable
+    assert [one.user for one in entry.session.parties] == ["eve"]

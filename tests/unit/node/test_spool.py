@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import uuid
@@ -25,10 +26,12 @@ from runtime.auth.server import AuthOptions, AuthService, open_authorities
 from runtime.backend.memory import MemoryBackend
 from runtime.core.callers import CallerKind
 from runtime.core.clock import SystemClock
-from runtime.core.errors import AccessDenied, InvalidInput, NotFound, Unavailable
+from runtime.core.errors import AccessDenied, CompareFailed, InvalidInput, NotFound, Unavailable
 from runtime.node import uploader
+from runtime.node.recording import Recordings
 from runtime.node.spool import RESERVE_BYTES, Recorder, Spool
 from runtime.node.uploader import Uploader
+from runtime.service.settings import Recording
 
 CLOCK = SystemClock()
 NODE, OTHER = (str(uuid.uuid4()) for _ in range(2))
@@ -306,3 +309,85 @@ async def test_what_is_no_recording_stays_where_it_is(world: World, caplog: pyte
     assert strange.exists()
     assert "its first line cannot be read" in caplog.text
     assert (BYTES, LOG) == ("bytes", "log")
+
+
+async def test_another_auth_server_takes_over_at_the_end(world: World) -> None:
+    """All was brought to one that is killed before it is told of the end: the next one gets all of it."""
+    sid, recorder = world.begin()
+    recorder.output(b"hello")
+    recorder.close({})
+    whole, whole_recorder = world.begin()
+    whole_recorder.close({})
+    upload = Uploader(world.spool, world.client())
+    upload._spool._open.add(sid)  # so that the end is still to come
+    await upload.step()
+    for path in world.kept.glob(f"{sid}*"):
+        path.unlink()
+    upload._spool._open.discard(sid)
+    with pytest.raises(CompareFailed):
+        await upload.step()
+    assert world.problems(world.kept, whole) == []
+    await upload.step()
+    assert world.problems(world.kept, sid) == []
+    assert list(world.spool.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("room", [0, 1, 100])
+async def test_a_disk_without_room_for_another_byte(world: World, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """What the recording has to say of that waits in memory, and auth gets it: why it is truncated, and its end."""
+    sid, recorder = world.begin()
+    recorder.output(b"hello")
+    write = os.write
+
+    def full(file: int, data: bytes) -> int:
+        if room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data[:room])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(Unavailable, match="No space left"):
+        recorder.event(EventType.RESIZE, {"size": "120:40"})
+    with pytest.raises(Unavailable, match="No space left"):
+        recorder.output(b" world")
+    recorder.truncated("No space left on device")
+    recorder.close({})
+    await Uploader(world.spool, world.client()).step()
+    assert list(world.spool.folder.iterdir()) == []
+    assert world.spool.used == 0
+    assert world.problems(world.kept, sid) == []
+    events = [json.loads(line)["event"] for line in (world.kept / f"{sid}.session.log").read_bytes().splitlines()]
+    assert events == ["session.start", "print", "truncated", "session.end"]
+
+
+@pytest.mark.parametrize("left", ["a file", "both files", "half a line"])
+async def test_a_node_killed_before_a_recording_begins(world: World, left: str) -> None:
+    """Nobody has seen anything of that session: nothing of it is left."""
+    log = world.spool.folder / f"{uuid.uuid4()}.session.log"
+    log.write_bytes(b'{"event":"sess' if left == "half a line" else b"")
+    if left != "a file":
+        log.with_suffix(".bytes").touch()
+    task = asyncio.create_task(Uploader(world.spool, world.client()).run())
+    await until(lambda: not list(world.spool.folder.iterdir()))
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_recording_that_cannot_begin_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where the disk makes no file, nor where it takes no line."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    recordings = Recordings(world.spool, Recording.STRICT)
+    opened = os.open
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            recordings.begin(str(uuid.uuid4()), EventType.SESSION_START, START)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda path, *rest: full() if "bytes" in str(path) else opened(path, *rest))
+        with pytest.raises(Unavailable, match="No space left"):
+            recordings.begin(str(uuid.uuid4()), EventType.SESSION_START, START)
+    assert list(world.spool.folder.iterdir()) == []
+    assert not world.spool.busy
