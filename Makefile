@@ -33,10 +33,11 @@ check:  ## the fast part: lint, formatting, types, import arrows, unit tests
 	lint-imports --no-logo
 	$(PYTEST) tests/unit
 
-contract:  ## the four backends, on a real etcd and DynamoDB Local
+contract:  ## the four backends and objects, on a real etcd, DynamoDB Local and a real S3 server
 	@tools/setup contract
 	python -m tests.servers.etcd
 	python -m tests.servers.dynamodb_local
+	python -m tests.servers.s3
 	$(PYTEST) tests/contract
 
 integration:  ## real processes with the real ssh, sshd, scp, sftp, rsync and ansible
@@ -63,15 +64,16 @@ fix:  ## format, and repair what lint can
 	ruff format .
 	ruff check --fix .
 
-lock:  ## compile requirements/*.txt anew; LOCK_ARGS=--upgrade takes the newest
+lock:  ## compile requirements/*.txt and web/package-lock.json anew; LOCK_ARGS=--upgrade takes the newest
 	@tools/setup
 	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
 	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
 	$(LOCK) requirements/tools.in --output-file requirements/tools.txt
 	$(LOCK) requirements/go.in --output-file requirements/go.txt
+	python tools/web.py lock
 
 clean:  ## remove .venv and what the tools left behind; what is built for tests is kept in the cache outside
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf .venv build dist runtime/audit/built .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install demo test check contract integration browser e2e bench fix lock clean

@@ -44,6 +44,8 @@ class Pong(Message):
     version: Text
     time: datetime
     second_factor: SecondFactor
+    dynamic_config: bool = True
+    """Whether the storage is the truth; else teleport.yaml is, and documents are not taken."""
 
 
 class AuthorityKeys(Message):
@@ -273,9 +275,12 @@ class TokenEntry(Message):
     """A token in full, for administrators only. `expires` None: a static one, from teleport.yaml, never ends."""
 
     token: Text
+    """Empty for a declared one: its value is in its Secret, and auth does not know it."""
     roles: tuple[Text, ...]
     expires: datetime | None
     static: bool = False
+    name: Text = ""
+    """Of a declared one: that of its document."""
 
 
 class TokenCreated(Message):
@@ -306,6 +311,8 @@ class ResourceRef(Message):
 
     kind: Text
     name: Text
+    revision: int = 0
+    """To remove it only if it is still at that revision; 0 for whichever."""
 
 
 class ResourceQuery(Message):
@@ -322,6 +329,8 @@ class ResourceDocument(Message):
     """0 in a request: the resource must be new. Else it must still be at that revision."""
     overwrite: bool = False
     """In a request: write whatever was there (tctl create --force)."""
+    value: Secret | None = None
+    """Of a token. In a request: what its Secret holds. In the answer: what was made for want of one, told this once."""
 
 
 class ResourceList(Message):
@@ -392,6 +401,17 @@ class EventPage(Message):
     lines: tuple[str, ...]
 
 
+class SignedRequest(Message):
+    """An HTTP request as a person signed it (`runtime.api.signed`), passed on by the proxy at which it arrived."""
+
+    method: Text
+    target: Annotated[str, Field(max_length=8 * 1024)]
+    certificate: Annotated[bytes, Field(max_length=16 * 1024)]
+    signature: Annotated[bytes, Field(max_length=16 * 1024)]
+    time: Text
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+
 # --- recordings --------------------------------------------------------------------------------------------------
 
 MAX_RECORDING_BYTES = 512 * 1024
@@ -399,6 +419,8 @@ MAX_RECORDING_BYTES = 512 * 1024
 
 RecordingPart = Literal["bytes", "log"]
 """The two files of a recording (`runtime.audit.recording`)."""
+RecordingFile = Literal[RecordingPart, "index"]
+"""Those, and what auth derives from them (`runtime.audit.index`)."""
 
 
 class RecordingSession(Message):
@@ -439,8 +461,8 @@ class RecordingQuery(Message):
     """Which recordings to list; those of all users if none is named."""
 
     user: Text = ""
-    reader: Text = ""
-    """The user for whom a proxy asks: those that this one may read."""
+    signed: SignedRequest | None = None
+    """What the person signed for whom a proxy asks: those that this one may read."""
 
 
 class RecordingEntry(Message):
@@ -451,6 +473,8 @@ class RecordingEntry(Message):
     over: bool
     size: int
     auth: Text
+    head: str = ""
+    """The link that a line after the log's last would name, as the storage has it; empty if it does not."""
 
 
 class RecordingList(Message):
@@ -463,11 +487,11 @@ class RecordingRead(Message):
     """Which bytes of a recording to read."""
 
     sid: UUID
-    part: RecordingPart
-    offset: int = Field(default=0, ge=0)
+    part: RecordingFile
+    offset: int = Field(default=0, ge=0, lt=2**53)
     size: int = Field(default=MAX_RECORDING_BYTES, ge=1, le=MAX_RECORDING_BYTES)
-    reader: Text = ""
-    """The user for whom a proxy asks."""
+    signed: SignedRequest | None = None
+    """What the person signed for whom a proxy asks."""
 
 
 class RecordingData(Message):
@@ -483,6 +507,17 @@ MAX_RUNNING_SESSIONS = 2048
 """Sessions of one report: as many as a message can surely hold."""
 
 
+MAX_PARTICIPANTS = 4096
+"""People who have joined sessions that one report tells of; it has to be one message."""
+
+
+class Participant(Message):
+    """Somebody who has joined a session."""
+
+    user: Text
+    mode: Literal["peer", "observer"]
+
+
 class RunningSession(Message):
     """A session that runs on a node."""
 
@@ -494,6 +529,10 @@ class RunningSession(Message):
     """Empty for a shell."""
     interactive: bool
     """The log has a session.start of it, and is owed a session.end; of others it is told when the command ends."""
+    joinable: bool = False
+    """It has a terminal."""
+    parties: Annotated[tuple[Participant, ...], Field(max_length=MAX_PARTICIPANTS)] = ()
+    """Those who have joined, without whose session it is."""
 
 
 class SessionReport(Message):
@@ -509,6 +548,14 @@ class SessionReport(Message):
     sessions: Annotated[tuple[RunningSession, ...], Field(max_length=MAX_RUNNING_SESSIONS)]
     complete: bool = True
     """False: there are more, and nothing follows from one that is missing."""
+
+
+class SessionQuery(Message):
+    """Which running sessions to list: all, or one."""
+
+    sid: UUID | None = None
+    signed: SignedRequest | None = None
+    """What the person signed for whom a proxy asks: those that this one may list, or the one that it may know of."""
 
 
 class SessionEntry(Message):

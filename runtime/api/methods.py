@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from runtime.api import event_messages
 from runtime.api import messages as m
+from runtime.api import search_messages as searching
+from runtime.api.credential_messages import CredentialsReply, CredentialsRequest
 from runtime.core.callers import MEMBERS, CallerKind
 
 Params = TypeVar("Params", bound=m.Message)
@@ -47,6 +50,7 @@ SIGNUP_COMPLETE = Method("people.signup.complete", m.SignupRequest, m.Signup, fr
 
 USERS_CREATE = Method("users.create", m.UserRequest, m.Invite, frozenset({_ADMIN}))
 USERS_RESET = Method("users.reset", m.InviteRequest, m.Invite, frozenset({_ADMIN}))
+USERS_CREDENTIALS = Method("users.credentials", CredentialsRequest, CredentialsReply, frozenset({_ADMIN}))
 USERS_LIST = Method("users.list", m.Nothing, m.UserList, frozenset({_ADMIN}))
 USERS_DELETE = Method("users.delete", m.Name, m.Nothing, frozenset({_ADMIN}))
 
@@ -62,14 +66,30 @@ RESOURCES_WATCH = Method("resources.watch", m.ResourceQuery, m.Nothing, MEMBERS 
 
 AUDIT = Method("audit.emit", m.AuditEvents, m.Nothing, frozenset({CallerKind.NODE, _PROXY}))
 EVENTS = Method("audit.search", m.EventQuery, m.Nothing, frozenset({_ADMIN}), pieces=m.EventPage)
+SEGMENTS = Method(
+    "audit.segments",
+    event_messages.SegmentQuery,
+    m.Nothing,
+    frozenset({_ADMIN}),
+    pieces=event_messages.SegmentPage,
+)
 RECORDING_APPEND = Method("recordings.append", m.RecordingPiece, m.RecordingSize, frozenset({CallerKind.NODE}))
 RECORDING_END = Method("recordings.end", m.RecordingEnd, m.Nothing, frozenset({CallerKind.NODE}))
 RECORDINGS_LIST = Method("recordings.list", m.RecordingQuery, m.RecordingList, frozenset({_ADMIN, _PROXY}))
-RECORDING_READ = Method("recordings.read", m.RecordingRead, m.RecordingData, frozenset({_ADMIN, _PROXY}))
+RECORDING_READ = Method(  # of another auth server, too: of recordings on the disk of the one that is asked
+    "recordings.read", m.RecordingRead, m.RecordingData, frozenset({_ADMIN, _PROXY, CallerKind.AUTH})
+)
+RECORDINGS_SEARCH = Method(
+    "recordings.search",
+    searching.RecordingSearch,
+    m.Nothing,
+    frozenset({_ADMIN}),
+    pieces=searching.RecordingFinding,
+)
 
 SESSIONS_REPORT = Method("sessions.report", m.SessionReport, m.Nothing, frozenset({CallerKind.NODE}))
 SESSIONS_ORDERS = Method("sessions.orders", m.Nothing, m.Nothing, frozenset({CallerKind.NODE}), pieces=m.SessionOrder)
-SESSIONS_LIST = Method("sessions.list", m.Nothing, m.SessionList, frozenset({_ADMIN}))
+SESSIONS_LIST = Method("sessions.list", m.SessionQuery, m.SessionList, frozenset({_ADMIN, _PROXY}))
 SESSIONS_KILL = Method("sessions.kill", m.SessionKill, m.Nothing, frozenset({_ADMIN}))
 
 METHODS: dict[str, Method[Any, Any]] = {  # Any: each entry has its own types, checked where it is called and served

@@ -21,6 +21,10 @@ class EventType(StrEnum):
     """A file was copied, with `path`, `len` and `action`: read or write (manual)."""
     RESIZE = "resize"
     """A terminal has another `size` (manual)."""
+    SESSION_JOIN = "session.join"
+    """Somebody (`user`) has joined the session of `owner`, as a peer or observer (`mode`)."""
+    SESSION_LEAVE = "session.leave"
+    """That person has left, of whose keys so many bytes went into the session (`typed`)."""
     SESSION_REJECTED = "session.rejected"
     PORT_FORWARD = "port.forward"
     PROXY_CONNECT = "proxy.connect"
@@ -37,6 +41,8 @@ class EventType(StrEnum):
     USER_INVITED = "user.invited"
     USER_DELETED = "user.deleted"
     USER_RESET = "user.reset"
+    USER_CREDENTIALS = "user.credentials"
+    """An administrator gave a user the password and one-time passwords that a Secret holds."""
     CERTIFICATE_ISSUED = "cert.issued"
     MEMBER_JOINED = "member.joined"
     JOIN_REFUSED = "member.refused"
@@ -46,6 +52,8 @@ class EventType(StrEnum):
     RESOURCE_WRITTEN = "resource.written"
     RESOURCE_REMOVED = "resource.removed"
     CALL_REFUSED = "call.refused"
+    AUDIT_LOST = "audit.lost"
+    """A node or proxy could not keep `count` of its events, up to here, until auth took them; `reason` says why."""
 
 
 FROM_MEMBERS = frozenset(
@@ -56,11 +64,14 @@ FROM_MEMBERS = frozenset(
         EventType.EXEC,
         EventType.SCP,
         EventType.RESIZE,
+        EventType.SESSION_JOIN,
+        EventType.SESSION_LEAVE,
         EventType.SESSION_REJECTED,
         EventType.PORT_FORWARD,
         EventType.PROXY_CONNECT,
         EventType.PROXY_REJECTED,
         EventType.WEB_REJECTED,
+        EventType.AUDIT_LOST,
     }
 )
 """What nodes and proxies may tell of; the rest only auth knows."""

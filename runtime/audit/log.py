@@ -76,8 +76,11 @@ class EventLog:
         """Log one event with its fields; time and id are added. Raises OSError when the disk does not take it."""
         now = self._clock.now()
         with self._lock:
-            # A clock that goes back does not reopen a day that is over: the chain goes on in the file that is open.
-            if self._day is None or self._day < now.date():
+            # A clock that goes back does not reopen a day that is over: the chain goes on in the file that is open, or
+            # after a start in the latest that there is.
+            if self._day is None:
+                self._open(max(now.date(), self._latest(now.date())))
+            elif self._day < now.date():
                 self._open(now.date())
             record = {"event": str(event), "uid": str(self._ids(now)), "time": f"{now:%Y-%m-%dT%H:%M:%SZ}", **fields}
             # ASCII: a name with a control character or a right-to-left mark cannot disguise itself in a terminal.
@@ -131,6 +134,13 @@ class EventLog:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _latest(self, today: date) -> date:
+        """Return the day of the latest file; a day that is to come was the clock's mistake, or is it now."""
+        latest = max((day for day, _ in days(self._folder)), default=today)
+        if latest > today:
+            logger.warning("%s is of a day to come: events go on there until then", file_of(self._folder, latest))
+        return latest
 
     def _open(self, day: date) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

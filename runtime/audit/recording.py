@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, Protocol
 
 from runtime.audit.chain import PREV, START, link
 from runtime.audit.events import EventType
@@ -29,8 +30,17 @@ Part = Literal["bytes", "log"]
 BYTES: Part = "bytes"
 LOG: Part = "log"
 PRINT = "print"
+INPUT = "input"
+"""While somebody has joined a session: `user` typed so many `bytes`. Which, is nowhere."""
 TRUNCATED = "truncated"
 """The event of a recording from which something is missing from here on, with the reason."""
+
+_PIECE_BYTES = 1024 * 1024
+"""What is read at a time; a line is shorter."""
+_MAX_PROBLEMS = 100
+_MAX_NUMBER = 2**53
+"""What every reader of JSON takes exactly (RFC 8259 §6); a file's offset can be larger, and is not."""
+_SIZE = re.compile(r"[0-9]{1,5}\Z")
 
 Field = str | int | bool | list[str]
 
@@ -96,7 +106,7 @@ class Frame:
         """Columns and rows, where this line tells them."""
         size = str((self.fields or {}).get("size", ""))
         columns, _, rows = size.partition(":")
-        return (int(columns), int(rows)) if columns.isdecimal() and rows.isdecimal() else None
+        return (int(columns), int(rows)) if _SIZE.match(columns) and _SIZE.match(rows) else None
 
 
 def frames(lines: Iterable[bytes]) -> Iterator[Frame]:
@@ -107,11 +117,26 @@ def frames(lines: Iterable[bytes]) -> Iterator[Frame]:
             yield frame
 
 
-def verify(log: BinaryIO, printed: BinaryIO) -> list[str]:
-    """Return what is wrong with a recording, the first problem first; nothing if it is as it was written."""
+class Follower(Protocol):
+    """Learns what is read while a recording is verified, so that it need not be read twice."""
+
+    def printed(self, data: bytes) -> None:
+        """Take what the next line says was printed, or a part of it."""
+        ...
+
+    def line(self, frame: Frame | None, size: int) -> None:
+        """Take a line of so many bytes, newline and all; None for one that cannot be read."""
+        ...
+
+
+def verify(log: BinaryIO, printed: BinaryIO, follower: Follower | None = None) -> list[str]:
+    """Return what is wrong with a recording, the first problem first; nothing if it is as it was written.
+
+    However long its lines and outputs are, a piece is read at a time.
+    """
     problems: list[str] = []
     expected, offset, ended = START, 0, False
-    for number, raw in enumerate(log, 1):
+    for number, raw in enumerate(iter(lambda: log.readline(_PIECE_BYTES), b""), 1):
         line = raw.removesuffix(b"\n")
         frame = _frame(line)
         if frame is None or not raw.endswith(b"\n"):
@@ -119,17 +144,31 @@ def verify(log: BinaryIO, printed: BinaryIO) -> list[str]:
         elif (frame.fields or {}).get(PREV) != expected:
             problems.append(f"line {number} of the log does not follow the line before it: the chain is broken")
         elif frame.event == PRINT:
-            data = printed.read(frame.size)
-            if frame.offset != offset or hashlib.sha256(data).hexdigest() != (frame.fields or {}).get("sha256"):
+            size, digest = _digest(printed, frame.size, follower)
+            if frame.offset != offset or digest != (frame.fields or {}).get("sha256"):
                 problems.append(f"what line {number} of the log says was printed is not what is at byte {frame.offset}")
-            offset += len(data)
+            offset += size
         ended = frame is not None and frame.event == EventType.SESSION_END
         expected = link(line)
+        if follower is not None:
+            follower.line(frame, len(raw))
+        del problems[_MAX_PROBLEMS:]
     if printed.read(1):
         problems.append(f"something follows byte {offset} of which the log does not know")
     if not ended:
         problems.append("the log has no end: the session goes on, or its end was cut off")
     return problems
+
+
+def _digest(printed: BinaryIO, size: int, follower: Follower | None) -> tuple[int, str]:
+    """Read so many bytes, and return how many there were and their SHA-256."""
+    digest, left = hashlib.sha256(), size
+    while left and (data := printed.read(min(left, _PIECE_BYTES))):
+        digest.update(data)
+        left -= len(data)
+        if follower is not None:
+            follower.printed(data)
+    return size - left, digest.hexdigest()
 
 
 def _frame(line: bytes) -> Frame | None:
@@ -145,11 +184,11 @@ def _frame(line: bytes) -> Frame | None:
             size=_number(data["bytes"]) if printed else 0,
             fields=data,
         )
-    except (ValueError, KeyError, InvalidInput):
+    except (ValueError, KeyError, RecursionError, InvalidInput):
         return None
 
 
 def _number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MAX_NUMBER:
         raise InvalidInput(f"{value!a} is no count")
     return value

@@ -44,6 +44,16 @@ class Filter:
         object.__setattr__(self, "_text", json.dumps(self.text.lower())[1:-1].encode())
         object.__setattr__(self, "_hours", tuple(_hours(self.since, self.until)))
 
+    @property
+    def members(self) -> tuple[tuple[bytes, ...], ...]:
+        """Groups of members, as a line has them, of each of which an event that fits has one."""
+        return (*((each,) for each in self._has), *([self._any] if self._any else ()))
+
+    @property
+    def times(self) -> tuple[bytes, bytes]:
+        """From which time on, and before which, an event has to be, as the log writes times."""
+        return self._times
+
     def of(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the lines that fit, in their order."""
         return (line for line in lines if self._fits(line))

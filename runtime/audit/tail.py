@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -55,12 +56,15 @@ class Tail:
     def read(self, position: Position, *, limit: int) -> tuple[Sequence[bytes], Position]:
         """Return up to `limit` whole lines from there on, without their newlines, and the position behind them.
 
-        No lines: there are none yet. A file that was removed, or is shorter, is over: what follows it goes on. Blocks.
-        Raises OSError.
+        No lines: there are none yet. A file that was removed is over: what follows it goes on. If none follows it (it
+        was of a day to come), the last day that there is begins anew, and so does a file that was cut off: what is
+        written there from now on must not be missed. Blocks. Raises OSError.
         """
         while True:
             lines, position = self._read_file(position, limit)
             following = None if lines else self._after(position.day)
+            if not lines and following is None and not file_of(self._folder, position.day).exists():
+                following = max((day for day, _ in days(self._folder)), default=None)
             if following is None:
                 return lines, position
             position = Position(following)
@@ -68,6 +72,8 @@ class Tail:
     def _read_file(self, position: Position, limit: int) -> tuple[Sequence[bytes], Position]:
         try:
             with file_of(self._folder, position.day).open("rb") as file:
+                if position.offset > os.fstat(file.fileno()).st_size:
+                    position = Position(position.day)
                 file.seek(position.offset)
                 data = file.read(READ_BYTES)
                 while b"\n" not in data and (more := file.read(READ_BYTES)):  # one line can be longer than that

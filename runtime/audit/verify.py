@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -35,34 +35,56 @@ class Report:
     head: str = START
     """The link that the next line would have to name."""
     problems: list[Problem] = field(default_factory=list)
+    first: date | None = None
+    """The day of the first file."""
+    has_start: bool = False
+    """The first line of all is there."""
+    found: set[str] = field(default_factory=set)
+    """Of the heads that were sought, those that were the log's when it was written."""
 
 
-def verify(folder: Path, *, start: str | None = None) -> Report:
+def verify(folder: Path, *, start: str | None = None, heads: Container[str] = ()) -> Report:
     """Check each line and each link of the log in a folder, oldest first. Raises OSError.
 
     `start` is what the first line has to name: None takes it as it is, because older files may have been removed after
-    their time. A broken link is told once; what follows it is checked from there on.
+    their time. A broken link is told once; what follows it is checked from there on. `heads` are sought.
     """
     report = Report()
     expected = start
     last: date | None = None
-    for path in sorted(folder.glob("*.log")):
+    for path in sorted(folder.glob("*.log*")):
         if day_of(path) is None:
             _add(report, Problem(path, 0, "this is no file of the log: its name is not DAY.00:00:00.log"))
     for day, path in days(folder):
+        if not path.is_file() or path.is_symlink():
+            _add(report, Problem(path, 0, "this is no file"))
+            continue
         report.files += 1
+        report.first = report.first or day
         for number, line, whole in _lines(path):
             problem, named = _judge(line, whole=whole, day=day)
             if problem:
                 _add(report, Problem(path, number, problem))
             if named is not None:
                 report.events += 1
+                report.has_start = report.has_start or (report.events == 1 and named == START)
                 if expected is not None and named != expected:
                     _add(report, Problem(path, number, _broken(number, last)))
             expected = link(line)
+            if expected in heads:
+                report.found.add(expected)
         last = day
     report.head = expected or START
     return report
+
+
+def removed_before(folder: Path) -> date | None:
+    """Return before which day files were removed; None if the first line of all is there, or none. Raises OSError."""
+    for day, path in days(folder):
+        with path.open("rb") as file:
+            if line := file.readline().removesuffix(b"\n"):
+                return None if _judge(line, whole=True, day=day)[1] == START else day
+    return None
 
 
 def _judge(line: bytes, *, whole: bool, day: date) -> tuple[str, str | None]:

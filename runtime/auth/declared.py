@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -11,8 +11,15 @@ from runtime.backend.base import Backend, Delete, Item, Put, Snapshot
 from runtime.core import keys
 from runtime.core.errors import AlreadyExists, CompareFailed, InvalidInput, NotFound
 from runtime.core.resources import DECLARED, Origin, Resource, Role, decode, encode, key_of
+from runtime.reconcile.steps import Owner, owner_of
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
+Complete = Callable[[Resource, Resource | None], Resource]
+"""Adds to a document what the cluster keeps with it, such as a token's uses; the second is what is there so far."""
+
+
+def _as_it_is(resource: Resource, before: Resource | None) -> Resource:
+    return resource
 
 
 class Declared:
@@ -63,7 +70,9 @@ class Declared:
                 hint=f"Choose another name, or see the one there: tctl get {kind}/{resource.name}",
             ) from None
 
-    async def write(self, resource: Resource, *, revision: int, overwrite: bool) -> ResourceDocument:
+    async def write(
+        self, resource: Resource, *, revision: int, overwrite: bool, complete: Complete = _as_it_is
+    ) -> ResourceDocument:
         """Write a resource over the one of `revision` (0: none), or over any with `overwrite`.
 
         Raises AlreadyExists, CompareFailed, and CompareFailed too for a resource of another origin that the document
@@ -71,24 +80,29 @@ class Declared:
         """
         key = key_of(resource)
         if not revision and not overwrite:
-            return await self.create(resource)
+            return await self.create(complete(resource, None))
         try:
             item = await self._backend.get(key)
         except NotFound:
             if revision:
                 raise CompareFailed(f"{resource.kind.lower()} {resource.name} is gone", hint="Read it again.") from None
-            return await self.create(resource)
-        _check_origin(decode(type(resource), item.value), resource.metadata.origin, adopt=resource.metadata.adopt)
+            return await self.create(complete(resource, None))
+        existing = decode(type(resource), item.value)
+        _check_origin(existing, resource.metadata.origin, adopt=resource.metadata.adopt)
         at = item.revision if overwrite else revision
-        return _document(await self._backend.compare_and_swap(key, encode(resource), revision=at))
+        content = encode(complete(resource, existing))
+        return _document(await self._backend.compare_and_swap(key, content, revision=at))
 
-    async def remove(self, kind: str, name: str, origin: Origin) -> Resource:
-        """Delete a resource of that origin and return it. Raises NotFound, CompareFailed for one of another origin."""
+    async def remove(self, kind: str, name: str, origin: Origin, *, revision: int = 0) -> Resource:
+        """Delete a resource of that origin and return it; with `revision` only if it is still at that one.
+
+        Raises NotFound, CompareFailed, and CompareFailed too for one of another origin.
+        """
         model = DECLARED[known_kind(kind)]
         document = await self.document(kind, name)
         resource = decode(model, document.document.encode())
         _check_origin(resource, origin, adopt=False)
-        await self._backend.delete(keys.resource(kind, name), revision=document.revision)
+        await self._backend.delete(keys.resource(kind, name), revision=revision or document.revision)
         return resource
 
     async def follow(self, kind: str) -> AsyncGenerator[ResourceEvent, None]:
@@ -122,9 +136,10 @@ def _document(item: Item) -> ResourceDocument:
 
 
 def _check_origin(existing: Resource, origin: Origin | None, *, adopt: bool) -> None:
-    if existing.metadata.origin is not origin and not adopt:
-        what = f"{existing.kind.lower()} {existing.name}"
-        raise CompareFailed(
-            f"{what} is declared by {existing.metadata.origin or 'nobody'}, not by {origin}",
-            hint='Change it there, or take it over with the annotation teleport.internal/adopt: "true".',
-        )
+    """Refuse to touch what another origin declared, by the reconciler's rule. Raises CompareFailed."""
+    if adopt or (origin is not None and Owner(origin).owns(existing)):
+        return
+    raise CompareFailed(
+        f"{existing.kind.lower()} {existing.name} is declared by {owner_of(existing)}, not by {origin or 'anybody'}",
+        hint='Change it there, or take it over with the annotation teleport.internal/adopt: "true".',
+    )

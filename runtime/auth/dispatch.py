@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from runtime.api.methods import METHODS, Method
 from runtime.api.session import Emit, Serve
 from runtime.api.wire import Json
 from runtime.core.callers import Caller
-from runtime.core.errors import AccessDenied, InvalidInput, NotFound
+from runtime.core.errors import AccessDenied, InvalidInput, NotFound, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ Handler = Callable[[Caller, Params], Awaitable[Result]]
 StreamHandler = Callable[[Caller, Params, EmitPiece], Awaitable[Result]]
 MAX_NAME_SHOWN = 80
 """Characters of an unknown method's name that the audit log takes."""
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""What a disk says that does not take an audit event, say."""
 
 OnRefused = Callable[[Caller, str], Awaitable[None]]
 """Told of each refused call: the caller and the method's name. Audits it."""
@@ -79,7 +83,16 @@ class Dispatcher:
                 logger.warning("refused: %s called %s", caller, name)
                 await self._on_refused(caller, name)
                 raise
-            result: Message = await handler(caller, _checked(method, params), _emitter(emit))
+            try:
+                result: Message = await handler(caller, _checked(method, params), _emitter(emit))
+            except OSError as error:
+                if error.errno not in _DISK:
+                    raise
+                logger.error("%s of %s: the disk of data_dir: %s", name, caller, error.strerror)  # noqa: TRY400 - no bug
+                raise Unavailable(
+                    f"the auth server cannot keep this on its disk: {error.strerror}",
+                    hint="Make room where its data_dir is.",
+                ) from error
             return _written(result)
 
         return serve

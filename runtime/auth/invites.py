@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from runtime.core.defaults import MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL
 from runtime.core.durations import format_duration
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound
 from runtime.core.keys import SECRETS
+from runtime.core.resources.token import digest_of
 
 _PREFIX = f"{SECRETS}/invite/"
 
@@ -38,7 +38,7 @@ def check_invite_ttl(ttl: timedelta) -> None:
 
 def token_id(token: str) -> str:
     """Return the name under which a token is stored: its hash, so that no key path shows the token."""
-    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+    return digest_of(token)
 
 
 class Invite(BaseModel):

@@ -46,11 +46,12 @@ class Issuer:
             ttl=min(ttl if ttl is not None else CERTIFICATE_TTL, rights.max_ttl),
             permit_agent_forwarding=rights.forward_agent,
             permit_port_forwarding=rights.port_forwarding,
+            join_sessions=True,
         )
         signer = self.authorities.user.signer
         key = parse_public_key(public_key)
         certificate = sign_user(claims, key, signer=signer, now=self._clock.now(), serial=self._serial())
-        self._issued(certificate, "user", name, rights.logins)
+        self._issued(certificate, "user", name, claims.principals)
         return certificate
 
     def host(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from contextlib import suppress
 
@@ -18,6 +19,9 @@ from runtime.core.errors import AccessDenied, CompareFailed, InvalidInput, NotFo
 
 logger = logging.getLogger(__name__)
 
+MIN_SEED_BYTES = 16
+"""RFC 4226 §4, R6: a shared secret has at least 128 bits."""
+_SEED_HINT = "Make one: head -c 20 /dev/urandom | base32"
 WRONG_OTP_HINT = "Type the six digits that the app shows now; a code works once. Check the clock of the phone."
 
 
@@ -91,6 +95,27 @@ class People:
         self._audit.emit(EventType.USER_SIGNUP, user=invite.user, **{"addr.remote": address})
         return invite.user
 
+    async def holds(self, user: str, password: str, seed: str) -> bool:
+        """Return whether the user's password and the seed of its one-time passwords are these; no seed for none."""
+        known = (await self._credentials.get(user)).credentials
+        right = await self._passwords.verify(known.password if known else None, password)
+        return right and known is not None and (known.otp.seed if known.otp else "") == seed
+
+    async def give(self, user: str, password: str, seed: str) -> None:
+        """Give a user this password and this seed in place of all that it could prove itself with, invites included.
+
+        Raises CompareFailed when something else gave it others meanwhile.
+        """
+        hashed = await self._passwords.hash(password)
+        old = await self._credentials.get(user)
+        before = old.credentials.otp if old.credentials else None
+        otp = OneTimePassword(seed=seed) if seed else None
+        if before is not None and before.seed == seed:
+            otp = before  # codes that were used stay used
+        await self._credentials.replace(user, old, Credentials(password=hashed, otp=otp))
+        await self._invites.revoke_of(user)
+        await self._attempts.forgive(_user(user))
+
     async def log_in(self, user: str, password: str, code: str, address: str) -> None:
         """Return if this is the user; the code is then used up.
 
@@ -145,6 +170,23 @@ class People:
         for subject in subjects:
             if await self._attempts.fail(subject):
                 self._audit.emit(EventType.USER_LOCKED, user=user, locked=subject, **{"addr.remote": address})
+
+
+def check_given(password: str, seed: str, second_factor: SecondFactor) -> None:
+    """Refuse what nobody could log in with, or somebody could guess. Raises InvalidInput, which shows neither."""
+    check_password(password)
+    if not seed:
+        if second_factor != "off":
+            raise InvalidInput(
+                "this cluster asks for one-time passwords", hint="Put their seed into the key otpSecret."
+            )
+        return
+    try:
+        size = len(base64.b32decode(seed))
+    except ValueError:
+        raise InvalidInput("the seed of one-time passwords is not base32", hint=_SEED_HINT) from None
+    if size < MIN_SEED_BYTES:
+        raise InvalidInput(f"the seed of one-time passwords has fewer than {MIN_SEED_BYTES * 8} bits", hint=_SEED_HINT)
 
 
 def _user(name: str) -> str:

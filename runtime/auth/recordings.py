@@ -1,41 +1,53 @@
-"""Recordings as auth keeps them: data_dir/log/sessions/default, two files each (manual, "Recorded Sessions").
+"""Recordings as auth keeps them: on its disk while they grow, and then there or in an object store (docs/adr/0010).
 
-Which recordings there are, whose, and which auth server has the files, is in the shared storage:
-`audit/recordings/SID`. A node appends to recordings of its own sessions, and reads none.
+Which recordings there are, whose, and where the files are, is in the shared storage: `audit/recordings/SID`. A node
+appends to recordings of its own sessions, and reads none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-from collections.abc import Callable
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.api import messages as m
-from runtime.audit.recording import BYTES, LOG, Part, file_name, verify
-from runtime.backend.base import Backend
-from runtime.core.errors import (
-    AccessDenied,
-    AlreadyExists,
-    CompareFailed,
-    CorruptState,
-    NotFound,
-    Unavailable,
-)
+from runtime.audit.index import Indexer, extend
+from runtime.audit.reading import INDEX, File, Source
+from runtime.audit.recording import BYTES
+from runtime.auth.recording_files import ALL, RecordingFolder, name_of
+from runtime.backend.base import Backend, Item
+from runtime.backend.objects import ObjectStore
+from runtime.core.errors import AccessDenied, AlreadyExists, CompareFailed, CorruptState, NotFound, Unavailable
 from runtime.core.keys import AUDIT
 
 logger = logging.getLogger(__name__)
 
 PREFIX = f"{AUDIT}/recordings/"
-PARTS: tuple[Part, Part] = (BYTES, LOG)
+INDEXES = 8
+"""Recordings without an index on the disk whose index is kept in memory."""
+
+INDEXING_SECONDS = 2.0
+"""How long a call goes on making an index before it answers with what there is; the next goes on."""
+
+Elsewhere = Callable[[str, m.RecordingRead], Awaitable[bytes]]
+"""Reads a recording of the auth server at host:port. Raises Unavailable, NotFound."""
+
+
+class Place(StrEnum):
+    """Where the files of a recording are."""
+
+    DISK = "disk"
+    OBJECTS = "objects"
 
 
 class Record(BaseModel):
@@ -46,14 +58,22 @@ class Record(BaseModel):
     session: m.RecordingSession
     node: str
     auth: str
-    """The auth server that has the files."""
+    """The auth server that took it, and has the files if they are on a disk."""
     over: bool = False
     size: int = 0
+    """Bytes that were printed."""
+    total: int = 0
+    """Bytes of all its files, once they were put into the object store."""
+    head: str = ""
+    """The link that a line after the log's last would name; empty before the recording was verified."""
+    verified: bool = False
+    """Whether all of it was read once it was over, and has an index."""
+    place: Place = Place.DISK
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A recording whose files are here; `size` is that of both, in bytes."""
+    """A recording whose files are here, or in the object store; `size` is that of all its files, in bytes."""
 
     sid: UUID
     user: str
@@ -62,16 +82,47 @@ class Stored:
     size: int
 
 
+@dataclass(slots=True)
+class _Index:
+    """The index of a recording that has none on the disk."""
+
+    indexer: Indexer = field(default_factory=Indexer)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Recordings:
     """The recordings that this auth server has, and what is known of all."""
 
-    def __init__(self, folder: Path | None, backend: Backend, *, auth: Callable[[], str]) -> None:
-        """Take the folder, None if there is none for recordings, and what says where this auth server is."""
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path | None,
+        backend: Backend,
+        *,
+        auth: Callable[[], str],
+        objects: ObjectStore | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """Take the folder, None if there is none for recordings, and what says where this auth server is.
+
+        `objects` is where recordings go once they are over; `elsewhere` reads those on the disk of another auth server.
+        """
+        self.folder = RecordingFolder(folder)
+        self.objects = objects
         self._backend = backend
         self._auth = auth
+        self._elsewhere = elsewhere
         self._growing: dict[UUID, Record] = {}
         self._turns: dict[UUID, asyncio.Lock] = {}
+        self._indexes: OrderedDict[UUID, _Index] = OrderedDict()
+        self.ended: set[UUID] = set()
+        """Sessions whose recordings have come to their end here, for who files them."""
+        self.changed = asyncio.Event()
+        """Set when there are more of them."""
+
+    @property
+    def here(self) -> str:
+        """The address of this auth server; empty while it is not known."""
+        return self._auth()
 
     async def append(self, node: str, piece: m.RecordingPiece) -> int:
         """Take more of a recording from its node; return how long the file is now.
@@ -85,83 +136,134 @@ class Recordings:
             if record.over:
                 return piece.offset + len(piece.data)
             try:
-                return await asyncio.to_thread(self._write, sid, piece.part, piece.offset, piece.data)
+                return await asyncio.to_thread(self.folder.write, sid, piece.part, piece.offset, piece.data)
             except OSError as error:
                 raise Unavailable(f"recordings cannot be written: {error.strerror or error}") from error
 
     async def end(self, node: str, end: m.RecordingEnd) -> None:
-        """Let a recording be over, and outlive this machine. Raises CompareFailed when some of it is missing."""
+        """Let a recording be over, and outlive this machine. Raises CompareFailed when some of it is missing.
+
+        Whether it is as the node wrote it, whoever files it looks (`runtime.auth.filing`): that takes a while.
+        """
         sid = end.session.sid
         async with self._turns.setdefault(sid, asyncio.Lock()):
             record = await self._known(node, end.session)
             if not record.over:
                 try:
-                    sizes, problems = await asyncio.to_thread(self._close, sid)
+                    sizes = await asyncio.to_thread(self.folder.close, sid)
                 except OSError as error:
                     raise Unavailable(f"recordings cannot be written: {error.strerror or error}") from error
                 if sizes != end.sizes:
                     raise CompareFailed(f"of recording {sid} there are {sizes} bytes here, not {end.sizes}")
-                for problem in problems:
-                    logger.error("recording %s of node %s: %s", sid, node, problem)
                 record = record.model_copy(update={"over": True, "size": sizes[BYTES]})
                 await self._backend.put(_key(sid), record.model_dump_json().encode())
+                self.ended.add(sid)
+                self.changed.set()
         self._growing.pop(sid, None)
         self._turns.pop(sid, None)
 
     async def all(self, user: str = "") -> list[m.RecordingEntry]:
         """Return what recordings there are, those of a user if one is named, the latest first."""
-        records = [record for record in await self._records() if user in ("", record.session.user)]
+        records = [record for record in await self.records() if user in ("", record.session.user)]
         records.sort(key=lambda record: record.session.started, reverse=True)
         return [_entry(record) for record in records]
 
     async def entry(self, sid: UUID) -> m.RecordingEntry:
         """Return what is known of a recording. Raises NotFound."""
-        return _entry(await self._record(sid))
+        return _entry((await self.record(sid))[0])
 
-    async def read(self, wanted: m.RecordingRead) -> bytes:
-        """Return bytes of a recording. Raises NotFound, and Unavailable when another auth server has it."""
-        record = await self._record(wanted.sid)
+    async def read(self, wanted: m.RecordingRead, *, forward: bool = True) -> bytes:
+        """Return bytes of a recording, wherever it is.
+
+        Raises NotFound; Unavailable when the object store does not answer, or the auth server that has the recording,
+        which is not asked without `forward`.
+        """
+        record, _ = await self.record(wanted.sid)
+        if record.place is Place.OBJECTS:
+            return await self._read_objects(wanted)
         try:
-            return await asyncio.to_thread(self._read, wanted)
+            if record.auth == self._auth() or not forward or await asyncio.to_thread(self.is_whole, record):
+                return await self._read_disk(wanted)
         except FileNotFoundError:
-            if record.auth != self._auth():
-                raise Unavailable(
-                    f"the recording of session {wanted.sid} is on the disk of auth server {record.auth}",
-                    hint="Ask that one: tctl --auth-server=HOST; or give all auth servers one folder for recordings.",
-                ) from None
-            raise NotFound(f"the files of recording {wanted.sid} are gone from this auth server") from None
+            if not record.over:
+                return b""  # it has just begun
+            if record.auth == self._auth():
+                raise NotFound(f"the files of recording {wanted.sid} are gone from this auth server") from None
         except OSError as error:
             raise Unavailable(f"recording {wanted.sid} cannot be read: {error.strerror or error}") from error
+        return await self._read_elsewhere(record, wanted, forward=forward)
+
+    def source(self, sid: UUID) -> Source:
+        """Return what reads a recording in a thread beside the loop that runs now."""
+        return _Source(self, sid, asyncio.get_running_loop())
 
     async def stored(self) -> list[Stored]:
-        """Return the recordings that this server has, or should have: of some the files may be gone already.
+        """Return the recordings that this server can delete, or should have: of some the files may be gone already.
 
         Raises Unavailable, OSError.
         """
-        sizes = await asyncio.to_thread(self._sizes)
-        here = self._auth()
-        return [
-            Stored(sid, record.session.user, record.session.started, record.over, sizes.get(sid, 0))
-            for record in await self._records()
-            if (sid := record.session.sid) in sizes or record.auth == here
-        ]
+        sizes = await asyncio.to_thread(self.folder.sizes)
+        found = []
+        for record in await self.records():
+            sid, session = record.session.sid, record.session
+            on_disk = sid in sizes or record.auth == self._auth()
+            if on_disk if record.place is Place.DISK else self.objects is not None:
+                size = sizes.get(sid, 0) + record.total
+                found.append(Stored(sid, session.user, session.started, record.over, size))
+        return found
 
     async def remove(self, sid: UUID) -> bool:
         """Delete a recording that is over: its files, then what the storage knows; return whether this did it.
 
-        Raises Unavailable, OSError.
+        Raises Unavailable, AccessDenied, OSError.
         """
         async with self._turns.setdefault(sid, asyncio.Lock()):
             try:
-                if not (await self._record(sid)).over:
+                record, _ = await self.record(sid)
+                if not record.over:
                     return False
-                await asyncio.to_thread(self._unlink, sid)
+                if record.place is Place.OBJECTS:
+                    store = self._store(sid)
+                    for part in ALL:
+                        await store.delete(name_of(sid, part))
+                await asyncio.to_thread(self.folder.unlink, sid)
                 await self._backend.delete(_key(sid))
-            except NotFound:  # another server on the same folder was first
+            except NotFound:  # another server was first
                 return False
             finally:
                 self._turns.pop(sid, None)
         return True
+
+    async def records(self) -> list[Record]:
+        """Return what the storage knows of all recordings. Raises Unavailable."""
+        records = []
+        for item in (await self._backend.range(PREFIX)).items:
+            try:
+                records.append(Record.model_validate_json(item.value))
+            except ValidationError:
+                logger.warning("%s in the storage is no recording; it is left out", item.key)
+        return records
+
+    def is_whole(self, record: Record) -> bool:
+        """Tell whether the folder has all of a recording that is over. Blocks. Raises OSError."""
+        return record.over and self.folder.size(record.session.sid, BYTES) == record.size
+
+    async def record(self, sid: UUID) -> tuple[Record, Item]:
+        """Return what the storage knows of one, and the item that it is. Raises NotFound, CorruptState."""
+        try:
+            item = await self._backend.get(_key(sid))
+        except NotFound:
+            raise NotFound(f"there is no recording of session {sid}", hint="See tctl recordings ls.") from None
+        try:
+            return Record.model_validate_json(item.value), item
+        except ValidationError as error:
+            raise CorruptState(f"what the storage knows of recording {sid} cannot be read") from error
+
+    async def change(self, sid: UUID, **update: object) -> None:
+        """Note something of a recording that is over. Raises NotFound, CompareFailed: somebody else was first."""
+        record, item = await self.record(sid)
+        changed = record.model_copy(update=update).model_dump_json().encode()
+        await self._backend.compare_and_swap(item.key, changed, revision=item.revision)
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -174,7 +276,7 @@ class Recordings:
                 await self._backend.create(_key(session.sid), new.model_dump_json().encode())
                 record = new
             except AlreadyExists:
-                record = await self._record(session.sid)
+                record, _ = await self.record(session.sid)
         if record.node != node:
             raise AccessDenied(f"session {session.sid} is not a session of node {node}")
         if record.auth != self._auth() and not record.over:
@@ -183,88 +285,97 @@ class Recordings:
         self._growing[session.sid] = record
         return record
 
-    async def _records(self) -> list[Record]:
-        records = []
-        for item in (await self._backend.range(PREFIX)).items:
-            try:
-                records.append(Record.model_validate_json(item.value))
-            except ValidationError:
-                logger.warning("%s in the storage is no recording; it is left out", item.key)
-        return records
-
-    async def _record(self, sid: UUID) -> Record:
+    async def _read_disk(self, wanted: m.RecordingRead) -> bytes:
         try:
-            item = await self._backend.get(_key(sid))
+            return await asyncio.to_thread(self.folder.read, wanted.sid, wanted.part, wanted.offset, wanted.size)
+        except FileNotFoundError:
+            if wanted.part != INDEX:
+                raise
+        return await self._read_index(wanted, _Disk(self.folder, wanted.sid))
+
+    async def _read_index(self, wanted: m.RecordingRead, files: Source) -> bytes:
+        """Return bytes of an index that is not on the disk, for the recording grows, or is older than indexes are."""
+        found = self._indexes.setdefault(wanted.sid, _Index())
+        self._indexes.move_to_end(wanted.sid)
+        if len(self._indexes) > INDEXES:
+            self._indexes.popitem(last=False)
+        deadline = time.monotonic() + INDEXING_SECONDS
+
+        def enough() -> bool:
+            return time.monotonic() > deadline and len(found.indexer.lines) > wanted.offset
+
+        async with found.turn:
+            await asyncio.to_thread(extend, found.indexer, files, enough)
+        return bytes(found.indexer.lines[wanted.offset : wanted.offset + wanted.size])
+
+    async def _read_objects(self, wanted: m.RecordingRead) -> bytes:
+        store, name = self._store(wanted.sid), name_of(wanted.sid, wanted.part)
+        try:
+            return await store.read(name, wanted.offset, wanted.size)
         except NotFound:
-            raise NotFound(f"there is no recording of session {sid}", hint="See tctl recordings ls.") from None
+            with suppress(OSError):  # it was just put there, or is to be deleted from here
+                return await asyncio.to_thread(self.folder.read, wanted.sid, wanted.part, wanted.offset, wanted.size)
+            raise NotFound(f"{name} is gone from {store.name}") from None
+
+    async def _read_elsewhere(self, record: Record, wanted: m.RecordingRead, *, forward: bool) -> bytes:
+        """Ask the auth server that has a recording; of one that grows, what is here is better than nothing."""
         try:
-            return Record.model_validate_json(item.value)
-        except ValidationError as error:
-            raise CorruptState(f"what the storage knows of recording {sid} cannot be read") from error
+            if self._elsewhere is None or not forward:
+                raise Unavailable("it is not asked from here")
+            return await self._elsewhere(record.auth, wanted)
+        except Unavailable as error:
+            if not record.over:
+                with suppress(OSError):
+                    return await self._read_disk(wanted)
+            raise Unavailable(
+                f"the recording of session {wanted.sid} is on the disk of auth server {record.auth}: {error}",
+                hint="Start that one again. With audit.recordings_uri in teleport.yaml recordings go where all "
+                "auth servers read them.",
+            ) from error
 
-    def _open(self, sid: UUID, part: Part, flags: int) -> int:
-        """Open a file of a recording under the folder, whatever links somebody may have put there."""
-        if self._folder is None:
-            raise OSError(errno.ENOENT, "this auth server keeps none")
-        self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def _store(self, sid: UUID) -> ObjectStore:
+        if self.objects is None:
+            raise Unavailable(
+                f"recording {sid} is in an object store, and this auth server has none",
+                hint="Give all auth servers the same audit.recordings_uri in teleport.yaml.",
+            )
+        return self.objects
+
+
+class _Disk:
+    """The files of one recording in a folder."""
+
+    def __init__(self, folder: RecordingFolder, sid: UUID) -> None:
+        self._folder = folder
+        self._sid = sid
+
+    def read(self, part: File, offset: int, size: int) -> bytes:
+        """Return bytes of a file."""
         try:
-            return os.open(file_name(str(sid), part), flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640, dir_fd=folder)
-        finally:
-            os.close(folder)
+            return self._folder.read(self._sid, part, offset, size)
+        except FileNotFoundError:
+            return b""  # it has just begun
+        except OSError as error:
+            raise Unavailable(f"recording {self._sid} cannot be read: {error.strerror or error}") from error
 
-    def _sizes(self) -> dict[UUID, int]:
-        """Return how many bytes each recording takes in the folder."""
-        sizes: dict[UUID, int] = {}
-        if self._folder is None or not self._folder.is_dir():
-            return sizes
-        for entry in os.scandir(self._folder):
-            sid, dot, _ = entry.name.partition(".")
-            with suppress(ValueError, FileNotFoundError):
-                if dot and str(UUID(sid)) == sid:
-                    sizes[UUID(sid)] = sizes.get(UUID(sid), 0) + entry.stat(follow_symlinks=False).st_size
-        return sizes
 
-    def _unlink(self, sid: UUID) -> None:
-        if self._folder is None or not self._folder.is_dir():
-            return
-        for path in self._folder.glob(f"{sid}.session.*"):  # the two, and what is derived from them
-            path.unlink(missing_ok=True)
+class _Source:
+    """A recording wherever it is, for threads."""
 
-    def _write(self, sid: UUID, part: Part, offset: int, data: bytes) -> int:
-        descriptor = self._open(sid, part, os.O_WRONLY | os.O_CREAT)
-        try:
-            size = os.fstat(descriptor).st_size
-            if not offset <= size < offset + len(data):
-                return size
-            return size + os.pwrite(descriptor, data[size - offset :], size)
-        finally:
-            os.close(descriptor)
+    def __init__(self, recordings: Recordings, sid: UUID, loop: asyncio.AbstractEventLoop) -> None:
+        self._recordings = recordings
+        self._sid = sid
+        self._loop = loop
 
-    def _close(self, sid: UUID) -> tuple[dict[Part, int], list[str]]:
-        sizes: dict[Part, int] = {}
-        for part in PARTS:
-            descriptor = self._open(sid, part, os.O_RDWR | os.O_CREAT)
-            os.fsync(descriptor)
-            sizes[part] = os.fstat(descriptor).st_size
-            os.close(descriptor)
-        with (
-            open(self._open(sid, LOG, os.O_RDONLY), "rb") as log,  # noqa: PTH123 - opened under the folder
-            open(self._open(sid, BYTES, os.O_RDONLY), "rb") as printed,  # noqa: PTH123
-        ):
-            return sizes, verify(log, printed)
-
-    def _read(self, wanted: m.RecordingRead) -> bytes:
-        descriptor = self._open(wanted.sid, wanted.part, os.O_RDONLY)
-        try:
-            return os.pread(descriptor, wanted.size, wanted.offset)
-        finally:
-            os.close(descriptor)
+    def read(self, part: File, offset: int, size: int) -> bytes:
+        """Return bytes of a file."""
+        wanted = m.RecordingRead(sid=self._sid, part=part, offset=offset, size=min(size, m.MAX_RECORDING_BYTES))
+        return asyncio.run_coroutine_threadsafe(self._recordings.read(wanted), self._loop).result()
 
 
 def _entry(record: Record) -> m.RecordingEntry:
     return m.RecordingEntry(
-        session=record.session, node=record.node, over=record.over, size=record.size, auth=record.auth
+        session=record.session, node=record.node, over=record.over, size=record.size, auth=record.auth, head=record.head
     )
 
 

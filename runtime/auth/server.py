@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from runtime.api.client import AuthClient
 from runtime.api.dial import SUBSYSTEM
 from runtime.api.messages import SecondFactor
 from runtime.api.session import Session
@@ -19,11 +20,13 @@ from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.auth.attempts import Attempts
 from runtime.auth.authorities import LocalAuthorities, ensure_authorities
+from runtime.auth.chronicle import Chronicle
 from runtime.auth.configuration import Configuration
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.events import EventView
+from runtime.auth.filing import Filing
 from runtime.auth.gate import Gate
 from runtime.auth.handlers import Parts, register
 from runtime.auth.invites import Invites
@@ -32,6 +35,7 @@ from runtime.auth.janitor import Janitor
 from runtime.auth.local import LocalCallers
 from runtime.auth.membership import Members
 from runtime.auth.passwords import Passwords
+from runtime.auth.peers import Peers
 from runtime.auth.people import People
 from runtime.auth.presence import PresenceStore
 from runtime.auth.pruning import Pruner
@@ -39,6 +43,7 @@ from runtime.auth.recordings import Recordings
 from runtime.auth.sessions import RunningSessions
 from runtime.auth.tokens import JoinToken, JoinTokens
 from runtime.backend.base import Backend
+from runtime.backend.objects import ObjectStore
 from runtime.core import keys
 from runtime.core.callers import Caller
 from runtime.core.clock import Clock
@@ -111,7 +116,14 @@ class AuthService:
         auth_servers: Callable[[], Sequence[str]],
         here: Callable[[], str] = lambda: "",
         limits: Limits | None = None,
+        objects: ObjectStore | None = None,
+        connect: Callable[[str], AuthClient] | None = None,
     ) -> None:
+        """Take what the service works with.
+
+        `here` is the address by which others reach it, `connect` makes clients of other auth servers, and `objects` is
+        where recordings go; None: they stay on its disk.
+        """
         self._options = options
         self._clock = clock
         self._audit = audit
@@ -145,10 +157,19 @@ class AuthService:
         )
         declared = Declared(backend)
         self._janitor = Janitor(declared, credentials, invites)
+        self._chronicle = Chronicle(backend, declared, audit, clock.now)
         self._running = RunningSessions(backend, audit, clock.now)
         self._tasks: list[asyncio.Task[None]] = []
         self._dispatcher = Dispatcher(self._refused)
-        recordings = Recordings(options.recordings, backend, auth=here)
+        self._peers = Peers(connect) if connect is not None else None
+        recordings = Recordings(
+            options.recordings,
+            backend,
+            auth=here,
+            objects=objects,
+            elsewhere=self._peers.read_recording if self._peers is not None else None,
+        )
+        self.filing = Filing(recordings)
         self._pruner = Pruner(
             recordings,
             audit,
@@ -158,6 +179,7 @@ class AuthService:
         )
         parts = Parts(
             now=clock.now,
+            dynamic_config=options.dynamic_config,
             declared=declared,
             people=people,
             credentials=credentials,
@@ -197,7 +219,7 @@ class AuthService:
             limits=self._limits,
             clock=self._clock,
         )
-        work = (self._janitor.run(), self._running.run(), self._pruner.run())
+        work = (self._janitor.run(), self._running.run(), self._pruner.run(), self.filing.run(), self._chronicle.run())
         self._tasks = [asyncio.create_task(each) for each in work]
         return self._listener.address.host, self._listener.address.port
 
@@ -222,6 +244,8 @@ class AuthService:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._peers is not None:
+            await self._peers.close()
         self._passwords.close()
 
     def _connected(self, proved: Proved[Caller], _: object) -> Handler:

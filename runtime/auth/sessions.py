@@ -12,8 +12,10 @@ session of another.
                               for longer brings nothing back
     a report lacks it         the node was restarted, and it is lost (of a command that has ended the log knows)
     no report for SILENCE     any auth server takes it: it claims the record by compare-and-swap, logs the end, and
-                              deletes the record. Killed in between, another takes over; the claim has the event's uid,
-                              so that the one view over all auth servers shows one end.
+                              keeps that it was given up. Killed in between, another takes over; the claim has the
+                              event's uid, so that the one view over all auth servers shows one end.
+    a lost end arrives        of a node that was killed and has started again: it is left out if the session was given
+                              up meanwhile
 
 A node that was only cut off comes back with sessions that were given up: they are listed again, and the end that they
 then have is logged too.
@@ -53,6 +55,8 @@ SWEEP_SECONDS = 15.0
 """Between two looks for lost sessions."""
 GAP = timedelta(minutes=1)
 """Two looks further apart: this server slept, or the storage was away, and nodes may have been heard by nobody."""
+REMEMBERED = timedelta(days=30)
+"""How long it is known of a session that it was given up: its node may be off for so long."""
 CLAIM = timedelta(minutes=1)
 """How long the end of a lost session may take who claimed it; then another auth server does it."""
 ORDER_TTL = timedelta(days=1)
@@ -84,6 +88,8 @@ class Record(BaseModel):
     boot: UUID | None = None
     """The node's process that reported it."""
     ending: Ending | None = None
+    given_up: str = ""
+    """The type of the event with which an auth server ended it in the log."""
 
 
 class _Found(NamedTuple):
@@ -113,12 +119,31 @@ class RunningSessions:
         starts = [(sid, event) for event in events if event.event == EventType.SESSION_START and (sid := _sid(event))]
         await asyncio.gather(*(self._create(node, _started(sid, event)) for sid, event in starts))
 
+    async def given_up(self, node: str, events: Iterable[m.AuditEvent]) -> frozenset[UUID]:
+        """Return which of a node's events say only that a session is lost that was given up before: their uids.
+
+        Raises Unavailable.
+        """
+        ends = [(sid, each) for each in events if each.fields.get("lost") is True and (sid := _sid(each))]
+        if not ends:
+            return frozenset()
+        records = {item.key: record for item, record in await self._records(f"{RUNNING}{node}/")}
+        return frozenset(
+            event.uid
+            for sid, event in ends
+            if (record := records.get(_key(node, sid))) is not None and record.given_up == event.event
+        )
+
     async def end(self, node: str, events: Iterable[m.AuditEvent]) -> None:
         """Let the sessions be over that end with these events of a node, which have been logged."""
-        for event in events:
-            if event.event == EventType.SESSION_END and (sid := _sid(event)) is not None:
-                self._over.add(_key(node, sid))
+        ends = [(_key(node, sid), each.event) for each in events if (sid := _sid(each))]
+        self._over |= {key for key, event in ends if event == EventType.SESSION_END}
+        commands = {key for key, event in ends if event == EventType.EXEC} - self._over
         try:
+            if commands:  # of most of them nobody has told: they were too short
+                reported = await self._records(f"{RUNNING}{node}/")
+                ended = {item.key for item, each in reported if each.session and not each.session.interactive}
+                self._over |= ended & commands
             await self._bury()
         except Unavailable as error:  # not the node's concern: its events are in the log
             logger.warning("sessions that are over are still listed: %s", error)
@@ -132,7 +157,7 @@ class RunningSessions:
             item, record = records.pop(_key(node, session.sid), (None, None))
             if item is None or record is None:
                 await self._create(node, session, boot=report.boot)
-            elif record.session is not None:
+            elif record.session is not None or record.given_up:
                 new = Record(session=session, seen=record.seen, boot=report.boot)
                 if new != record:
                     with suppress(CompareFailed):  # it has ended meanwhile
@@ -231,8 +256,9 @@ class RunningSessions:
             return
         self._log(lost, ending)
         await self._audit.durable()
+        given_up = Record(session=None, seen=now, given_up=_end_of(lost.session))
         with suppress(CompareFailed):  # the node is back with it, or tells of its end
-            await self._backend.delete(claimed.key, revision=claimed.revision)
+            await self._swap(claimed, given_up, expires=now + REMEMBERED)
 
     def _log(self, lost: _Found, ending: Ending) -> None:
         session = lost.session
@@ -247,7 +273,7 @@ class RunningSessions:
             "namespace": "default",
             "lost": True,
         }
-        if session.interactive:
+        if _end_of(session) == EventType.SESSION_END:
             self._audit.emit(EventType.SESSION_END, **about, reason=ending.reason)
         else:
             self._audit.emit(EventType.EXEC, **about, command=session.command, exitCode=FAILED, exitError=ending.reason)
@@ -270,8 +296,8 @@ class RunningSessions:
         with suppress(AlreadyExists):  # it was told twice, or is over already
             await self._backend.create(_key(node, session.sid), _value(record))
 
-    async def _swap(self, item: Item, record: Record) -> Item:
-        return await self._backend.compare_and_swap(item.key, _value(record), revision=item.revision)
+    async def _swap(self, item: Item, record: Record, *, expires: datetime | None = None) -> Item:
+        return await self._backend.compare_and_swap(item.key, _value(record), revision=item.revision, expires=expires)
 
     async def _found(self) -> list[_Found]:
         return [
@@ -298,6 +324,11 @@ def _sid(event: m.AuditEvent) -> UUID | None:
         return None
 
 
+def _end_of(session: m.RunningSession) -> EventType:
+    """Return the event with which a session ends in the log, if an auth server has to log it."""
+    return EventType.SESSION_END if session.interactive else EventType.EXEC
+
+
 def _started(sid: UUID, event: m.AuditEvent) -> m.RunningSession:
     return m.RunningSession(
         sid=sid,
@@ -305,6 +336,7 @@ def _started(sid: UUID, event: m.AuditEvent) -> m.RunningSession:
         login=str(event.fields.get("login", ""))[:1024],
         started=event.time,
         interactive=True,
+        joinable="size" in event.fields,
     )
 
 

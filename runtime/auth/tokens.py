@@ -1,4 +1,4 @@
-"""Join tokens: static ones from teleport.yaml, and dynamic ones with an end, kept under the hash of their value."""
+"""Join tokens: static ones of teleport.yaml, dynamic ones kept under the hash of their value, and declared ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.auth.declared_tokens import DeclaredTokens
 from runtime.auth.invites import new_token, token_id
 from runtime.backend.base import Backend
 from runtime.core.clock import Clock
@@ -16,18 +17,18 @@ from runtime.core.defaults import MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL
 from runtime.core.durations import format_duration
 from runtime.core.errors import AccessDenied, AlreadyExists, CompareFailed, InvalidInput, NotFound, Unavailable
 from runtime.core.keys import SECRETS
+from runtime.core.resources import Token
+from runtime.core.resources.token import check_value
 
 _PREFIX = f"{SECRETS}/token/"
 _TRIES = 100
-MIN_LENGTH = 16
-"""Characters of a token that a person picks: what is made here has 32."""
 
 _REFUSED = "the token is not valid"
 _REFUSED_HINT = "It may have expired or been revoked: make a new one with tctl nodes add."
 
 
 class JoinToken(BaseModel):
-    """A token as it is stored. `expires` None and `static` for one from teleport.yaml."""
+    """A token as it is stored. `expires` None and `static` for one from teleport.yaml; `name` for a declared one."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,6 +39,7 @@ class JoinToken(BaseModel):
     uses_left: int | None = None
     """How many members may still join with it; None for any number."""
     labels: dict[str, str] = {}
+    name: str = ""
 
 
 class JoinTokens:
@@ -56,6 +58,7 @@ class JoinTokens:
         self.static = tuple(static)
         """Those of the configuration; they may change while auth runs."""
         self._new_token = token
+        self._declared = DeclaredTokens(backend, clock)
 
     async def create(
         self,
@@ -72,10 +75,8 @@ class JoinTokens:
                 f"a token cannot live for {format_duration(max(timedelta(), ttl))}",
                 hint=f"Choose from {format_duration(MIN_CERTIFICATE_TTL)} to {format_duration(MAX_CERTIFICATE_TTL)}.",
             )
-        if value is not None and (len(value) < MIN_LENGTH or not value.isascii() or not value.isprintable()):
-            raise InvalidInput(
-                f"a token needs {MIN_LENGTH} or more printable ASCII characters", hint="Leave it out to have one made."
-            )
+        if value is not None:
+            check_value(value)
         expires = self._clock.now() + ttl
         token = JoinToken(
             token=value or self._new_token(), roles=roles, expires=expires, uses_left=max_uses, labels=labels or {}
@@ -90,10 +91,11 @@ class JoinTokens:
         """Return all tokens that are good now: static ones, then by expiry."""
         items = (await self._backend.range(_PREFIX)).items
         dynamic = [JoinToken.model_validate_json(item.value) for item in items]
+        dynamic += [_of(token) for token in await self._declared.good()]
         return [*self.static, *sorted(dynamic, key=lambda token: (str(token.expires), token.token))]
 
     async def revoke(self, value: str) -> None:
-        """Delete a token. Raises InvalidInput for a static one, NotFound."""
+        """Delete a token. Raises NotFound, InvalidInput for one that is static or declared."""
         if self._find_static(value):
             raise InvalidInput(
                 "this is a static token: it stands in teleport.yaml and cannot be revoked here",
@@ -102,6 +104,11 @@ class JoinTokens:
         try:
             await self._backend.delete(_key(value))
         except NotFound:
+            if declared := await self._declared.find(value):
+                raise InvalidInput(
+                    f"this token is declared by a document: Token {declared.name}",
+                    hint=f"Delete that: tctl rm token/{declared.name}, or with kubectl where it was applied so.",
+                ) from None
             raise NotFound("there is no such token", hint="See tctl tokens ls; it may have expired.") from None
 
     async def redeem(self, value: str, roles: Sequence[str]) -> JoinToken:
@@ -117,6 +124,8 @@ class JoinTokens:
             try:
                 item = await self._backend.get(_key(value))
             except NotFound:
+                if declared := await self._declared.redeem(value, lambda token: _check_roles(_of(token), roles)):
+                    return _of(declared)
                 raise AccessDenied(_REFUSED, hint=_REFUSED_HINT) from None
             token = JoinToken.model_validate_json(item.value)
             _check_roles(token, roles)
@@ -144,6 +153,18 @@ class JoinTokens:
 
 def _key(value: str) -> str:
     return _PREFIX + token_id(value)
+
+
+def _of(declared: Token) -> JoinToken:
+    """Return a declared token as one; its value is nowhere but in its Secret."""
+    return JoinToken(
+        token="",
+        roles=tuple(map(str, declared.spec.roles)),
+        expires=declared.expires,
+        uses_left=declared.uses_left,
+        labels=dict(declared.spec.labels),
+        name=declared.name,
+    )
 
 
 def _encode(token: JoinToken) -> bytes:

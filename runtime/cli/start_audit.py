@@ -10,14 +10,19 @@ from typing import Protocol
 
 from runtime.audit.log import EventLog
 from runtime.audit.outlet import Outlet, Sink
+from runtime.audit.queue import EventQueue
 from runtime.audit.sinks.stdout import StdoutSink
 from runtime.audit.sinks.syslog import SyslogSink
 from runtime.auth.events import StorageSink
 from runtime.backend.base import Backend
+from runtime.core.callers import CallerKind
 from runtime.core.clock import Clock
 from runtime.core.errors import InvalidSettings
 from runtime.service import audit
 from runtime.service.settings import Settings
+
+OUTBOX = "outbox"
+"""In data_dir: audit events that auth does not have yet, of the node and of the proxy."""
 
 
 class ClosingSink(Sink, Protocol):
@@ -50,10 +55,30 @@ def open_log(settings: Settings, clock: Clock) -> EventLog:
         ) from error
 
 
-async def pass_on(settings: Settings, backend: Backend, clock: Clock, *, host: str) -> None:
-    """Pass events on to the storage and to each sink, until cancelled; `host` is this machine's name for syslog."""
+def open_queue(settings: Settings, role: CallerKind) -> EventQueue:
+    """Open what keeps a node's or proxy's events until auth has them. Raises InvalidSettings when it cannot be kept."""
+    folder = Path(settings.teleport.data_dir) / OUTBOX / role
+    try:
+        return EventQueue(folder, limit=settings.audit.spool_limit * 1024**2)
+    except BlockingIOError as error:
+        raise InvalidSettings(
+            f"another process keeps its audit events in {folder}",
+            hint="Is teleport running already? Two of them need a data_dir each.",
+        ) from error
+    except OSError as error:
+        raise InvalidSettings(
+            f"audit events cannot be kept in {folder}: {error.strerror or error}",
+            hint="It must be a folder that the user who starts teleport may write to.",
+        ) from error
+
+
+async def pass_on(settings: Settings, backend: Backend, clock: Clock, *, server: str, host: str) -> None:
+    """Pass events on to the storage and to each sink, until cancelled.
+
+    `server` is the id of this auth server, `host` this machine's name for syslog.
+    """
     folder = log_folder(settings)
-    storage = StorageSink(backend, clock.now, settings.audit.retention)
+    storage = StorageSink(backend, clock.now, settings.audit.retention, server=server)
     async with asyncio.TaskGroup() as group:
         group.create_task(Outlet(folder, storage).run())
         for sink in sinks(settings, host=host):

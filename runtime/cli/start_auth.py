@@ -15,6 +15,7 @@ from runtime.auth.presence import PresenceStore
 from runtime.auth.server import AuthService
 from runtime.backend.base import Backend
 from runtime.cli.start_audit import open_log, pass_on
+from runtime.cli.start_objects import open_objects
 from runtime.cli.start_storage import open_storage
 from runtime.cli.surroundings import Surroundings
 from runtime.core import keys
@@ -23,7 +24,7 @@ from runtime.core.errors import CorruptState, NotFound, TeleportError
 from runtime.core.version import __version__
 from runtime.pki.keys import generate_key
 from runtime.service.identity import StoredIdentity, identities_of
-from runtime.service.member import Member
+from runtime.service.member import Member, auth_client
 from runtime.service.metrics import CountedAudit
 from runtime.service.settings import Settings
 from runtime.service.values import Address
@@ -70,6 +71,9 @@ class AuthPart:
             self._backend, self._configuration = storage.backend, storage.configuration
             if self._settings.auth_service.trusted_clusters:
                 logger.warning("trusted_clusters has no effect yet: trusted clusters come with a later release")
+            objects = await open_objects(self._settings)
+            if objects is not None:
+                stack.push_async_callback(objects.close)
             limits = self._settings.teleport.connection_limits
             self._service = AuthService(
                 storage.options,
@@ -80,6 +84,8 @@ class AuthPart:
                 auth_servers=lambda: self._auth_servers,
                 here=lambda: next(iter(self._auth_servers), ""),
                 limits=Limits(max_connections=limits.max_connections, max_users=limits.max_users),
+                objects=objects,
+                connect=lambda server: auth_client(lambda: self.member.identity, lambda: (server,), self._clock),
             )
             stack.push_async_callback(self._service.stop, grace=DRAIN_SECONDS)
             own = await self.identity(CallerKind.AUTH)
@@ -103,6 +109,7 @@ class AuthPart:
             )
             stack.push_async_callback(self.member.leave)
             self._metrics.watch(self.member)
+            self._metrics.watch_recordings(self._service.filing)
             await self.member.say_hello()
             logger.info("auth of cluster %s listens on %s", storage.authorities.user.cluster, Address(host, port))
             self.where = f"auth on {Address(host, port)}"
@@ -111,7 +118,8 @@ class AuthPart:
     async def run(self) -> None:
         """Send heartbeats, keep the list of auth servers, the administrator's identity and the shared log current."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(pass_on(self._settings, self._backend, self._clock, host=self._node_name))
+            server = str(self.member.identity.id)
+            group.create_task(pass_on(self._settings, self._backend, self._clock, server=server, host=self._node_name))
             group.create_task(self.member.run())
             group.create_task(self._follow_servers())
             group.create_task(self._renew_admin())

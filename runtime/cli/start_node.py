@@ -10,9 +10,11 @@ from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from runtime.cli.start_audit import open_queue
 from runtime.cli.surroundings import Surroundings
 from runtime.core.callers import CallerKind
 from runtime.core.errors import TeleportError
+from runtime.node.journal import Journal
 from runtime.node.labels import NodeLabels
 from runtime.node.recording import Recordings
 from runtime.node.registry import Registry, Running
@@ -42,6 +44,8 @@ FLUSH_SECONDS = 3.0
 """How long a stop waits for auth to take the last audit events, and the last recordings."""
 SPOOL_FOLDER = "spool"
 """In data_dir: recordings that auth does not have yet."""
+RUNNING_FOLDER = "running"
+"""In data_dir: the sessions that run."""
 
 
 class NodeRole:
@@ -49,12 +53,13 @@ class NodeRole:
 
     def __init__(self, settings: Settings, member: Member, surroundings: Surroundings, *, addr: Address) -> None:
         self._following = Following(member.auth, surroundings.data_dir, FOLLOWED_FILE)
-        self._audit = RemoteAudit(member.auth, surroundings.clock)
+        self._audit = RemoteAudit(member.auth, surroundings.clock, open_queue(settings, CallerKind.NODE))
         ssh = settings.ssh_service
         spool = Spool(surroundings.data_dir.path / SPOOL_FOLDER, limit=ssh.spool_limit * 1024**2)
         self._uploader = Uploader(spool, member.auth)
         self._proxies = ProxyAddresses(Directory(member.auth, CallerKind.PROXY))
-        running = Running(surroundings.clock.now)
+        self._journal = Journal(surroundings.data_dir.path / RUNNING_FOLDER)
+        running = Running(surroundings.clock.now, self._journal)
         self._registry = Registry(running, member.auth, self._audit)
         self._service = NodeService(
             node_options(settings, addr),
@@ -80,6 +85,7 @@ class NodeRole:
 
     async def start(self) -> None:
         """Know who may come in, and listen. Raises TeleportError."""
+        self._journal.tell(self._audit.emit, told=self._audit.ends())
         self._tasks = [
             asyncio.create_task(work)
             for work in (
@@ -116,6 +122,7 @@ class NodeRole:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._audit.close()
 
 
 class ProxyAddresses:

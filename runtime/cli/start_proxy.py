@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from runtime.cli.start_audit import open_queue
 from runtime.cli.surroundings import Surroundings
+from runtime.core.callers import CallerKind
 from runtime.proxy.cluster import ClusterView
 from runtime.proxy.limits import WebLimits
 from runtime.proxy.service import ProxyOptions, ProxyService
@@ -50,7 +52,7 @@ class ProxyRole:
         self._web = replace(proxy.web_listen_addr, host=addr.host)
         self._following = Following(member.auth, surroundings.data_dir, FOLLOWED_FILE)
         self._directory = Directory(member.auth)
-        self._audit = RemoteAudit(member.auth, surroundings.clock)
+        self._audit = RemoteAudit(member.auth, surroundings.clock, open_queue(settings, CallerKind.PROXY))
         targets = Targets(self._directory, proxy.openssh_servers)
         self._view = ClusterView(
             name=member.identity.cluster,
@@ -111,6 +113,7 @@ class ProxyRole:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._audit.close()
 
 
 def proxy_options(settings: Settings, name: str, addr: Address) -> ProxyOptions:

@@ -13,6 +13,7 @@ import click
 
 from runtime.cli import completion, console
 from runtime.cli.common import program
+from runtime.cli.tsh_join import add_joining
 from runtime.cli.tsh_ls import add_lists
 from runtime.cli.tsh_options import CLUSTER, FORMAT, INSECURE, PROXY, TTL, USER, before, now
 from runtime.cli.tsh_recordings import add_recordings
@@ -212,6 +213,7 @@ def _json(value: object) -> str:
 
 
 add_sessions(tsh, now, _load_into_agent)
+add_joining(tsh, now, _load_into_agent)
 
 
 def main() -> NoReturn:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from runtime.cli.tsh_messages import AuthorityKeys, LoginReply
 from runtime.core.defaults import MAX_CERTIFICATE_TTL
 from runtime.core.errors import AccessDenied, InvalidInput
+from runtime.core.joining import JOIN_LOGIN
 from runtime.pki.certificate import Certificate, CertificateType, read_certificate
 from runtime.pki.keys import PublicKey, parse_public_key
 
@@ -37,6 +38,8 @@ class Login:
     roles: tuple[str, ...]
     valid_after: datetime
     valid_before: datetime
+    join_sessions: bool = False
+    """Whether it can be shown to join sessions (`runtime.core.joining`)."""
 
     def is_valid(self, now: datetime) -> bool:
         """Return whether the certificate is good at that time."""
@@ -65,7 +68,7 @@ def accept(reply: LoginReply, *, user: str, key: PublicKey, now: datetime) -> Lo
         raise _misled("the certificate is for another key than ours")
     if certificate.key_id != user:
         raise _misled(f"the certificate is for user {certificate.key_id[:64]!a}, not for {user!a}")
-    if not certificate.principals:
+    if not set(certificate.principals) - {JOIN_LOGIN}:
         raise _misled("the certificate is for no login at all")
     if certificate.valid_before - certificate.valid_after > _MAX_WINDOW.total_seconds():
         raise _misled(f"the certificate is good for longer than {MAX_CERTIFICATE_TTL.total_seconds() / 3600:g} hours")
@@ -85,7 +88,9 @@ def read_login(certificate: Certificate) -> Login:
         after, before = (datetime.fromtimestamp(at, UTC) for at in (certificate.valid_after, certificate.valid_before))
     except (ValueError, OverflowError, OSError) as error:
         raise AccessDenied("the certificate's validity is outside of the calendar") from error
-    return Login(certificate.key_id, certificate.principals, _roles(certificate), after, before)
+    logins = tuple(name for name in certificate.principals if name != JOIN_LOGIN)
+    joins = len(logins) < len(certificate.principals)
+    return Login(certificate.key_id, logins, _roles(certificate), after, before, joins)
 
 
 def host_authorities(reply: LoginReply) -> tuple[AuthorityKeys, ...]:

@@ -153,7 +153,15 @@ async def _session(entry: Entry, asked: Session, settings: Settings, *, login: s
             terminal = command is None and sys.stdin.isatty()
         with open(os.devnull, "rb") as nothing:  # noqa: PTH123, ASYNC230 — a device, never slow
             stdin = nothing.fileno() if settings.no_input else 0
-            return await remote.run(connection, command, stdin=stdin, stdout=1, stderr=2, terminal=terminal)
+            return await remote.run(
+                connection,
+                command,
+                stdin=stdin,
+                stdout=1,
+                stderr=2,
+                terminal=terminal,
+                variables=dict(asked.variables),
+            )
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 space      pause and go on              left, right    five seconds back and forth
 + and -    faster and slower            0 to 9         jump to so many tenths
-q          quit
+s          skip pauses, or not          q              quit
 """
 
 from __future__ import annotations
@@ -17,53 +17,22 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 
-from runtime.audit.recording import BYTES, LOG, Part, file_name
-from runtime.audit.replay import Harmless, Timeline
-from runtime.cli.tsh_lists import Session, ask
-from runtime.core.errors import InvalidInput, NotFound
+from runtime.audit.reading import Source
+from runtime.audit.replay import Harmless, Reel
+from runtime.cli import console
 
 SEEK_SECONDS = 5.0
+IDLE_SECONDS = 2.0
+"""How long pauses are that are skipped."""
+FOLLOW_SECONDS = 1.0
+"""Between two looks for more of a session that goes on."""
+BURST_BYTES = 256 * 1024
+"""Between two looks at the keys while there is more to be shown than time for it."""
 FASTEST, SLOWEST = 16.0, 1 / 16
-_RESET = b"\x1bc"  # a terminal as it is when it is switched on (ECMA-48, RIS)
 _LEFT, _RIGHT = b"\x1b[D", b"\x1b[C"
-
-
-def from_cluster(session: Session, sid: str, *, insecure: bool, now: Callable[[], datetime]) -> tuple[bytes, bytes]:
-    """Return log and bytes of a recording. Raises AccessDenied, NotFound, Unavailable."""
-    found: dict[Part, bytes] = {}
-    for part in (LOG, BYTES):
-        data = bytearray()
-        while True:
-            where = [("offset", str(len(data)))]
-            reply = ask(session, f"/webapi/recordings/{sid}/{part}", where, insecure=insecure, now=now())
-            if not (piece := reply.bytes("data")):
-                break
-            data += piece
-        found[part] = bytes(data)
-    return found[LOG], found[BYTES]
-
-
-def from_files(path: Path) -> tuple[bytes, bytes]:
-    """Return log and bytes of a recording, one of whose two files is named. Raises NotFound, InvalidInput."""
-    name = path.name
-    for part in (BYTES, LOG):
-        if name.endswith(f".session.{part}"):
-            sid = name.removesuffix(f".session.{part}")
-            break
-    else:
-        raise InvalidInput(
-            f"{path} is no file of a recording: those end in .session.bytes and .session.log",
-            hint="Name one of the two; the other has to lie beside it.",
-        )
-    try:
-        return path.with_name(file_name(sid, LOG)).read_bytes(), path.with_name(file_name(sid, BYTES)).read_bytes()
-    except OSError as error:
-        raise NotFound(
-            f"{error.filename} cannot be read: {error.strerror}", hint="A recording is two files, side by side."
-        ) from error
+_AFTERWARDS = b"\x1b[?1049l\x1b[!p\x1b[?5l\x1b[?1;9;1000;1002;1003;1004;1006;2004l\x1b>\x1b[0m\x1b(B\x0f\x1b[?25h\r\n"
+"""Leaves a terminal as a shell wants it, whatever the recording left it in: screen, modes, mouse, colours, cursor."""
 
 
 def is_sid(text: str) -> bool:
@@ -76,12 +45,18 @@ def is_sid(text: str) -> bool:
 
 @dataclass(slots=True)
 class Playing:
-    """Where a player is. Pure: keys and time in, position out."""
+    """Where a player is, in seconds of the recording. Pure: keys and time in, position out."""
 
-    seconds: float
-    """How long the recording is."""
+    length: Callable[[], float]
+    """Tells how long the recording is, by now."""
     at: float = 0.0
     speed: float = 1.0
+    idle: float | None = None
+    """Pauses are no longer than this; None: as long as they were."""
+    usual_idle: float = IDLE_SECONDS
+    """What the key for it takes."""
+    shown: float = 0.0
+    """When the last output was that was shown."""
     paused: bool = False
     over: bool = False
 
@@ -89,6 +64,14 @@ class Playing:
         """Let so many seconds of the viewer's go by."""
         if not self.paused:
             self.at += elapsed * self.speed
+
+    def wait(self, due: float) -> float:
+        """Return how many seconds of the viewer's there are until that time, the pause before it made shorter."""
+        if self.paused:
+            return 3600.0
+        if self.idle is not None:
+            self.at = max(self.at, due - self.idle)
+        return max(0.0, (due - self.at) / self.speed)
 
     def press(self, key: bytes) -> bool:
         """Do what a key says; return whether the position has jumped."""
@@ -100,58 +83,93 @@ class Playing:
                 self.speed = min(FASTEST, self.speed * 2)
             case b"-":
                 self.speed = max(SLOWEST, self.speed / 2)
+            case b"s":
+                self.idle = self.usual_idle if self.idle is None else None
             case b"q" | b"\x03" | b"\x04":
                 self.over = True
             case _ if key == _LEFT:
-                self.at = max(0.0, self.at - SEEK_SECONDS)
+                # Where pauses are skipped, from before the one that this is in: it would be skipped again.
+                here = self.at if self.idle is None else min(self.at, self.shown)
+                self.at = max(0.0, here - SEEK_SECONDS)
             case _ if key == _RIGHT:
-                self.at = min(self.seconds, self.at + SEEK_SECONDS)
+                self.at = min(self.length(), self.at + SEEK_SECONDS)
             case _ if len(key) == 1 and key.isdigit():
-                self.at = self.seconds * int(key) / 10
+                self.at = self.length() * int(key) / 10
             case _:
                 pass
         return self.at != before
 
 
-def play(timeline: Timeline, *, speed: float) -> None:
-    """Show a recording: with its pauses on a terminal, at once anywhere else."""
+def play(source: Source, *, speed: float, idle: float | None, follow: bool) -> None:
+    """Show a recording: with its pauses on a terminal, at once anywhere else.
+
+    Of a session that goes on, a terminal is shown what comes with `follow`; else, where it ends for now is said.
+    """
     out = sys.stdout.buffer
+    reel = Reel(source)
     if not sys.stdout.isatty():
-        for entry in timeline.entries:
-            out.write(timeline.data(entry))
+        while (coming := reel.peek()) is not None:
+            out.write(coming[1])
+            reel.take()
         out.flush()
-        return
-    with _keys() as read_key:
-        _perform(timeline, Playing(timeline.seconds, speed=speed), read_key, out.write, out.flush)
-    out.write(b"\x1b[0m\x1b[?25h\r\n")
-    out.flush()
+    else:
+        playing = Playing(lambda: reel.length() / 1000, speed=speed, idle=idle)
+        if idle is not None:
+            playing.usual_idle = idle
+        try:
+            with _keys() as read_key:
+                _perform(reel, playing, read_key, out.write, out.flush, follow=follow)
+        finally:
+            out.write(_AFTERWARDS)
+            out.flush()
+        if playing.over:
+            return
+    if not reel.over:
+        why = "the session goes on: this is what there is so far" if follow else "the recording has no end here"
+        console.say(why)
 
 
 def _perform(
-    timeline: Timeline,
+    reel: Reel,
     playing: Playing,
     read_key: Callable[[float], bytes],
     write: Callable[[bytes], object],
     flush: Callable[[], object],
+    *,
+    follow: bool = False,
 ) -> None:
-    harmless, index, last = Harmless(), 0, time.monotonic()
+    harmless, last, caught_up, written = Harmless(), time.monotonic(), False, 0
     while not playing.over:
-        while index < len(timeline.entries) and timeline.entries[index].at <= playing.at:
-            write(harmless.feed(timeline.data(timeline.entries[index])))
-            index += 1
+        coming = reel.peek()
+        if coming is not None and caught_up:  # as it happens, not as long after what was before as that was
+            playing.at = max(playing.at, coming[0] / 1000)
+        caught_up = coming is None and not reel.over and follow
+        if coming is not None and coming[0] / 1000 <= playing.at:
+            playing.shown = coming[0] / 1000
+            write(harmless.feed(coming[1]))
+            reel.take()
+            written += len(coming[1])
+            if written < BURST_BYTES:
+                continue
         flush()
-        if index == len(timeline.entries) and playing.at >= playing.seconds:
-            return
-        following = timeline.entries[index].at if index < len(timeline.entries) else playing.seconds
-        wait = 3600.0 if playing.paused else (following - playing.at) / playing.speed
-        key = read_key(max(0.0, wait))
+        if written >= BURST_BYTES:
+            wait, written = 0.0, 0
+        elif caught_up:
+            wait = 3600.0 if playing.paused else FOLLOW_SECONDS
+        else:
+            due = (reel.at if coming is None else coming[0]) / 1000
+            wait = playing.wait(due)
+            if coming is None and playing.at >= due:
+                return
+        key = read_key(wait)
         now = time.monotonic()
         playing.pass_time(now - last)
         last = now
         if key and playing.press(key):
-            harmless = Harmless()
-            write(_RESET + harmless.feed(timeline.until(playing.at)))
-            index = timeline.index(playing.at)
+            harmless, caught_up = Harmless(), False
+            for piece in reel.seek(round(playing.at * 1000)):
+                write(harmless.feed(piece))
+            playing.shown = reel.at / 1000
 
 
 @contextmanager

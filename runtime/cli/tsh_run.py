@@ -29,10 +29,15 @@ class Session:
     cluster: str | None = None
     parallel: int = 10
     builtin: bool = False
+    variables: tuple[tuple[str, str], ...] = ()
+    """Of the environment there; neither name nor value has blanks or quotes."""
 
     def ssh_options(self) -> list[str]:
         """Return the options for ssh."""
-        return [*self.options, *(["-p", str(self.port)] if self.port else [])]
+        # In one option: of several SetEnv ssh takes the first.
+        variables = " ".join(f"{name}={value}" for name, value in self.variables)
+        environment = ["-o", f"SetEnv={variables}"] if variables else []
+        return [*self.options, *environment, *(["-p", str(self.port)] if self.port else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ def session(home: Home, wish: Wish, asked: Session, *, now: Callable[[], datetim
     destination = Destination.parse(asked.destination)
     if not destination.is_selector:
         tsh_openssh.check_host(destination.host)
-    entry = _enter(home, wish, now, logged_in)
+    entry = enter(home, wish, now, logged_in)
     login = tsh_ssh.login_for(entry, destination.login, asked.login)
     host = destination.host
     if destination.is_selector:
@@ -90,7 +95,7 @@ def copy(home: Home, wish: Wish, asked: Copy, *, now: Callable[[], datetime], lo
     places = [Place.parse(word) for word in asked.files]
     if not any(place.host for place in places):
         raise InvalidInput("none of the files is on a node", hint="Write one as [LOGIN@]NODE:PATH")
-    entry = _enter(home, wish, now, logged_in)
+    entry = enter(home, wish, now, logged_in)
     places = [_with_login(place, entry, asked) for place in places]
     if asked.builtin or shutil.which("scp") is None:
         from runtime.cli import tsh_client
@@ -106,7 +111,7 @@ def browse(home: Home, wish: Wish, asked: Copy, *, now: Callable[[], datetime], 
     place = Place.parse_for_sftp(asked.files[0])
     if shutil.which("sftp") is None:
         raise NotFound("sftp is not installed", hint="It is part of OpenSSH: apt-get install openssh-client")
-    entry = _enter(home, wish, now, logged_in)
+    entry = enter(home, wish, now, logged_in)
     word = _with_login(place, entry, asked).word().removesuffix(":")
     configuration = tsh_ssh.configure(home, entry, asked.cluster)
     tsh_ssh.hand_over(tsh_openssh.arguments("sftp", configuration, asked.openssh_options(), ["--", word]))
@@ -116,7 +121,8 @@ def _with_login(place: Place, entry: Entry, asked: Copy) -> Place:
     return replace(place, login=tsh_ssh.login_for(entry, place.login, asked.login)) if place.host else place
 
 
-def _enter(home: Home, wish: Wish, now: Callable[[], datetime], logged_in: LoggedIn) -> Entry:
+def enter(home: Home, wish: Wish, now: Callable[[], datetime], logged_in: LoggedIn) -> Entry:
+    """Return the login to work with, as `tsh_ssh.enter` does, and tell `logged_in` of a new one."""
     entry = tsh_ssh.enter(home, wish, at_terminal=tsh_ssh.is_at_terminal(), now=now)
     if entry.fresh:
         logged_in(entry.profile, entry.keys)

@@ -157,8 +157,8 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
     def ssh(context: click.Context, /, **given: Any) -> None:
         from runtime.cli import tsh_run
 
-        with _as_ssh():
-            wish = _wish(context, given)
+        with as_ssh():
+            wish = wish_of(context, given)
             options = _passed([*(each[0] for each in _SSH_VALUES), *(each[0] for each in _SSH_FLAGS)], given)
             asked = tsh_run.Session(
                 destination=given["destination"],
@@ -170,7 +170,7 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
                 parallel=given["parallel"],
                 builtin=given["builtin"],
             )
-            context.exit(tsh_run.session(_home(), wish, asked, now=now, logged_in=logged_in))
+            context.exit(tsh_run.session(find_home(), wish, asked, now=now, logged_in=logged_in))
 
     ssh.epilog = _OPENSSH + "\nLabels run the command on every node that has them, each line marked with its node."
 
@@ -192,7 +192,7 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
 
         if len(given["files"]) < 2:
             raise click.UsageError("Name what to copy, and where to.", context)
-        with _as_ssh():
+        with as_ssh():
             copy = tsh_run.Copy(
                 files=given["files"],
                 login=given["login"],
@@ -201,7 +201,7 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
                 cluster=given["cluster"] or before(context, "cluster"),
                 builtin=given["builtin"],
             )
-            context.exit(tsh_run.copy(_home(), _wish(context, given), copy, now=now, logged_in=logged_in))
+            context.exit(tsh_run.copy(find_home(), wish_of(context, given), copy, now=now, logged_in=logged_in))
 
     @tsh.command(help="Browse a node's files, and copy them, with OpenSSH's sftp.", epilog=_OPENSSH)
     @PROXY
@@ -218,7 +218,7 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
     def sftp(context: click.Context, /, **given: Any) -> None:
         from runtime.cli import tsh_run
 
-        with _as_ssh():
+        with as_ssh():
             copy = tsh_run.Copy(
                 files=(given["destination"],),
                 login=given["login"],
@@ -226,7 +226,7 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
                 options=tuple(_passed([each[0] for each in (*_SFTP_VALUES, *_SFTP_FLAGS)], given)),
                 cluster=given["cluster"] or before(context, "cluster"),
             )
-            tsh_run.browse(_home(), _wish(context, given), copy, now=now, logged_in=logged_in)
+            tsh_run.browse(find_home(), wish_of(context, given), copy, now=now, logged_in=logged_in)
 
     @tsh.command()
     @PROXY
@@ -245,14 +245,15 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
         from runtime.cli import tsh_config
 
         proxy, user = proxy or before(context, "proxy"), user or before(context, "user")
-        text = tsh_config.block(_home(), proxy, user, cluster or before(context, "cluster"))
+        text = tsh_config.block(find_home(), proxy, user, cluster or before(context, "cluster"))
         if install:
-            console.say(tsh_config.install(_home(), text))
+            console.say(tsh_config.install(find_home(), text))
         else:
             console.out(text)
 
 
-def _wish(context: click.Context, given: dict[str, Any]) -> Wish:
+def wish_of(context: click.Context, given: dict[str, Any]) -> Wish:
+    """Return whose login a command is for."""
     from runtime.cli.profile import Wish
 
     ttl: timedelta | None = given["ttl"] or before(context, "ttl")
@@ -265,7 +266,7 @@ def _wish(context: click.Context, given: dict[str, Any]) -> Wish:
 
 
 @contextmanager
-def _as_ssh() -> Iterator[None]:
+def as_ssh() -> Iterator[None]:
     """End with ssh's exit code where there was no session."""
     from runtime.core.errors import TeleportError
 
@@ -276,7 +277,8 @@ def _as_ssh() -> Iterator[None]:
         raise click.exceptions.Exit(FAILED) from error
 
 
-def _home() -> Home:
+def find_home() -> Home:
+    """Return where logins are kept."""
     from runtime.cli.profile import Home
 
     return Home.find(os.environ)

@@ -164,22 +164,18 @@ def sight(user: User, declared: Mapping[str, Role]) -> Callable[[Mapping[str, st
 
 def may(user: User, declared: Mapping[str, Role], resource: RuleResource, verb: Verb) -> bool:
     """Tell whether a rule of the user's roles allows that, and none denies it. A missing role allows nothing."""
+    if denies(user, declared, resource, verb):
+        return False
+    return any(_rules(rule, resource, verb) for role in roles_of(user, declared) for rule in role.spec.allow.rules)
+
+
+def denies(user: User, declared: Mapping[str, Role], resource: RuleResource, verb: Verb) -> bool:
+    """Tell whether a rule of the user's roles denies that. A role that is missing may be the one."""
     try:
         roles = roles_of(user, declared)
     except AccessDenied:
-        return False
-    allowed, denied = ([rule for role in roles for rule in side(role).rules] for side in (_allow, _deny))
-    return any(_rules(rule, resource, verb) for rule in allowed) and not any(
-        _rules(rule, resource, verb) for rule in denied
-    )
-
-
-def _allow(role: Role) -> Conditions:
-    return role.spec.allow
-
-
-def _deny(role: Role) -> Conditions:
-    return role.spec.deny
+        return True
+    return any(_rules(rule, resource, verb) for role in roles for rule in role.spec.deny.rules)
 
 
 def _rules(rule: Rule, resource: RuleResource, verb: Verb) -> bool:
@@ -190,6 +186,11 @@ def _rules(rule: Rule, resource: RuleResource, verb: Verb) -> bool:
 def _check_denial(role: Role, labels: Mapping[str, str], login: str) -> None:
     if login in role.spec.deny.logins:
         raise AccessDenied(f"the role {role.name} denies the login {login!a}")
+    check_labels(role, labels)
+
+
+def check_labels(role: Role, labels: Mapping[str, str]) -> None:
+    """Refuse a node that the role denies by its labels, whatever is to be done there. Raises AccessDenied."""
     if _matches_any(role.spec.deny.node_labels, labels):
         raise AccessDenied(f"the role {role.name} denies this node by its labels")
 

@@ -1,7 +1,7 @@
 """What the three kinds of certificates claim. A claim that exists is valid: each checks itself when it is made.
 
     claims          signed by   OpenSSH type   principals
-    UserClaims      user CA     user           logins
+    UserClaims      user CA     user           logins, and one to join sessions with
     HostClaims      host CA     host           id, name, name.cluster, advertised names, ROLE.teleport.internal
     MemberClaims    host CA     user           ROLE.ID
 
@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from runtime.core.defaults import MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL
 from runtime.core.errors import InvalidInput
+from runtime.core.joining import JOIN_LOGIN
 from runtime.core.resources.names import Login, Name, RoleName, shown
 
 MAX_PRINCIPALS = 256
@@ -68,7 +69,7 @@ class UserClaims:
     """A person who may log in: `ttl` from now on, as `logins`, in `cluster` and where that one is trusted.
 
     `source_addresses` are networks to come from, any if there is none. `force_command` is run in place of what was
-    asked for.
+    asked for. `join_sessions` says whether it may be shown to join sessions where one has no login; roles decide there.
     """
 
     user: str
@@ -79,6 +80,7 @@ class UserClaims:
     permit_pty: bool = True
     permit_port_forwarding: bool = False
     permit_agent_forwarding: bool = False
+    join_sessions: bool = False
     source_addresses: tuple[Network, ...] = ()
     force_command: str | None = None
 
@@ -91,6 +93,12 @@ class UserClaims:
         check_list("source_addresses", self.source_addresses)
         if self.force_command is not None:
             check_command(self.force_command)
+        check_count(self.principals)
+
+    @property
+    def principals(self) -> tuple[str, ...]:
+        """What the certificate names: the logins, and what opens the way to sessions of others."""
+        return (*self.logins, JOIN_LOGIN) if self.join_sessions else self.logins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

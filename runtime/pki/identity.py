@@ -35,6 +35,8 @@ class UserIdentity:
     source_addresses: tuple[Network, ...]
     force_command: str | None
     proof: Proof
+    join_sessions: bool = False
+    """Whether it may be shown to join sessions where one has no login."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ def narrow(presented: UserIdentity, claims: UserClaims, now: datetime) -> UserCl
         permit_pty=claims.permit_pty and presented.permit_pty,
         permit_port_forwarding=claims.permit_port_forwarding and presented.permit_port_forwarding,
         permit_agent_forwarding=claims.permit_agent_forwarding and presented.permit_agent_forwarding,
+        join_sessions=claims.join_sessions and presented.join_sessions,
         source_addresses=_common(presented.source_addresses, claims.source_addresses),
         force_command=presented.force_command if claims.force_command is None else claims.force_command,
     )

@@ -34,7 +34,7 @@ def sign_user(claims: UserClaims, key: PublicKey, *, signer: Signer, now: dateti
     """
     _check_signer(signer, AuthorityType.USER, claims)
     builder = _builder(claims, key, now=now, serial=serial).type(SSHCertificateType.USER)
-    builder = builder.key_id(claims.user.encode()).valid_principals([login.encode() for login in claims.logins])
+    builder = builder.key_id(claims.user.encode()).valid_principals([name.encode() for name in claims.principals])
     for name, permitted in (
         (ext.PERMIT_PTY, claims.permit_pty),
         (ext.PERMIT_PORT_FORWARDING, claims.permit_port_forwarding),

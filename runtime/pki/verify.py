@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from runtime.core.defaults import MAX_CERTIFICATE_TTL
 from runtime.core.errors import AccessDenied, InvalidInput
+from runtime.core.joining import JOIN_LOGIN
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki import extensions as ext
 from runtime.pki.certificate import Certificate, CertificateType, read_certificate
@@ -17,6 +18,7 @@ from runtime.pki.claims import (
     check_command,
     check_host_id,
     check_host_name,
+    check_list,
     check_logins,
     check_roles,
     check_user,
@@ -44,9 +46,11 @@ def verify_user(data: bytes, trust: Trust, now: datetime, *, skew: timedelta = _
     _check_cluster(said.cluster, proof.authority)
     _check_options(certificate, ext.KNOWN_OPTIONS)
     source, command = (certificate.critical_options.get(name) for name in (ext.SOURCE_ADDRESS, ext.FORCE_COMMAND))
+    logins = tuple(name for name in certificate.principals if name != JOIN_LOGIN)
     try:
         check_user(certificate.key_id)
-        check_logins(certificate.principals)
+        check_logins(logins)
+        check_list("principals", certificate.principals)
         check_roles(said.roles)
         networks = () if source is None else parse_networks(source)
         if command is not None:
@@ -56,7 +60,7 @@ def verify_user(data: bytes, trust: Trust, now: datetime, *, skew: timedelta = _
     return UserIdentity(
         user=certificate.key_id,
         cluster=said.cluster,
-        logins=certificate.principals,
+        logins=logins,
         roles=said.roles,
         permit_pty=ext.PERMIT_PTY in certificate.extensions,
         permit_port_forwarding=ext.PERMIT_PORT_FORWARDING in certificate.extensions,
@@ -64,6 +68,7 @@ def verify_user(data: bytes, trust: Trust, now: datetime, *, skew: timedelta = _
         source_addresses=networks,
         force_command=command,
         proof=proof,
+        join_sessions=JOIN_LOGIN in certificate.principals,
     )
 
 

@@ -16,6 +16,7 @@ from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.lists import ClusterLists
 from runtime.proxy.pages import STYLE, STYLE_PATH, STYLE_TAG, Pages
 from runtime.proxy.recordings import RecordingRoutes
+from runtime.proxy.running import RunningRoutes
 from runtime.proxy.signup import SignupPages
 from runtime.proxy.webapi import WebApi
 
@@ -31,6 +32,7 @@ def make_app(
     auth: AuthClient,
     lists: ClusterLists,
     recordings: RecordingRoutes,
+    running: RunningRoutes,
     address: str,
     ssh_port: int,
     limits: WebLimits,
@@ -54,6 +56,7 @@ def make_app(
     app.router.add_post("/webapi/login", api.log_in)
     app.router.add_get("/webapi/nodes", lists.nodes, allow_head=False)
     app.router.add_get("/webapi/clusters", lists.clusters, allow_head=False)
+    app.router.add_get("/webapi/sessions", running.all, allow_head=False)
     app.router.add_get("/webapi/recordings", recordings.all, allow_head=False)
     app.router.add_get("/webapi/recordings/{sid}/{part}", recordings.read, allow_head=False)
     app.router.add_get(STYLE_PATH, _style)

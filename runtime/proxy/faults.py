@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from runtime.api.proving import Unauthenticated
 from runtime.api.signed import SCHEME
 from runtime.core.errors import (
     AccessDenied,
@@ -17,7 +18,6 @@ from runtime.core.errors import (
     Unavailable,
 )
 from runtime.proxy.limits import TooManyRequests
-from runtime.proxy.signed import Unauthenticated
 
 RETRY_SECONDS = 5
 """When a client may try again after 503; after 429 at once, in a second."""

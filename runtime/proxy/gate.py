@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from runtime.core.errors import AccessDenied
+from runtime.core.joining import JOIN_LOGIN
 from runtime.core.resources import User
 from runtime.pki.identity import UserIdentity
 from runtime.pki.standing import check_source, check_standing
@@ -27,7 +28,7 @@ class Gate:
     """Says who the holder of a certificate is. Synchronous, so that nothing changes while it decides.
 
     Which node somebody may log in to, and as whom, is not decided here: the login on this port is any of the
-    certificate's, as the manual's ProxyCommand has it.
+    certificate's, as the manual's ProxyCommand has it, or the one with which sessions are joined.
     """
 
     def __init__(self, view: ClusterView, now: Callable[[], datetime]) -> None:
@@ -37,7 +38,7 @@ class Gate:
     def validate(self, login: str, certificate: bytes, peer: Peer) -> UserIdentity:
         """Return the person, if the certificate lets this person in as `login`. Raises AccessDenied."""
         identity = verify_user(certificate, self._view.trust(), self._now())
-        if login not in identity.logins:
+        if login not in identity.logins and not (login == JOIN_LOGIN and identity.join_sessions):
             raise AccessDenied(
                 f"the certificate of user {identity.user} is for {', '.join(identity.logins)}, not for {login[:64]!a}",
                 hint="Name one of these before the @ of the proxy's address.",

@@ -1,7 +1,8 @@
 """Recordings for tsh, to each person what this person may read (`runtime.auth` decides).
 
     GET /webapi/recordings                             → {"recordings": [{"sid", "user", "login", "started", …}]}
-    GET /webapi/recordings/SID/bytes|log?offset=0      → {"data"}: base64 of the bytes from there on; "" at the end
+    GET /webapi/recordings/SID/bytes|log|index?offset=0&size=524288
+                                                       → {"data"}: base64 of bytes from there on; "" at the end
 
 Both are signed (`runtime.proxy.signed`).
 """
@@ -19,7 +20,8 @@ from runtime.api.client import AuthClient
 from runtime.core.errors import InvalidInput, NotFound
 from runtime.proxy.signed import SignedRequests
 
-_PARTS = ("bytes", "log")
+_MAX_DIGITS = 15
+_PARTS = ("bytes", "log", "index")
 
 
 class RecordingRoutes:
@@ -31,8 +33,8 @@ class RecordingRoutes:
 
     async def all(self, request: web.Request) -> web.Response:
         """List them. Raises Unauthenticated and AccessDenied for the person, Unavailable."""
-        reader = self._signed.person(request).user.name
-        found = (await self._auth.call(methods.RECORDINGS_LIST, m.RecordingQuery(reader=reader))).recordings
+        signed = self._signed.person(request).signed
+        found = (await self._auth.call(methods.RECORDINGS_LIST, m.RecordingQuery(signed=signed))).recordings
         entries = [
             {
                 **entry.session.model_dump(mode="json"),
@@ -46,16 +48,30 @@ class RecordingRoutes:
 
     async def read(self, request: web.Request) -> web.Response:
         """Return a piece of one. Raises as `all` does, and NotFound, InvalidInput."""
-        reader = self._signed.person(request).user.name
-        sid, part, offset = (request.match_info["sid"], request.match_info["part"], request.query.get("offset", "0"))
+        signed = self._signed.person(request).signed
+        sid, part = request.match_info["sid"], request.match_info["part"]
         try:
             session = uuid.UUID(sid)
         except ValueError:
             raise NotFound(f"{sid[:80]!a} is no session's id", hint="See tsh recordings ls.") from None
         if part not in _PARTS:
-            raise NotFound(f"a recording has no part {part[:80]!a}", hint="It has bytes and log.")
-        if not offset.isdecimal() or len(offset) > 18:
-            raise InvalidInput(f"{offset[:80]!a} is no place in a recording")
-        wanted = m.RecordingRead.model_validate({"sid": session, "part": part, "offset": int(offset), "reader": reader})
+            raise NotFound(f"a recording has no part {part[:80]!a}", hint="It has bytes, log and index.")
+        offset, size = _number(request, "offset", 0), _number(request, "size", m.MAX_RECORDING_BYTES)
+        wanted = m.RecordingRead.model_validate(
+            {
+                "sid": session,
+                "part": part,
+                "offset": offset,
+                "size": min(max(size, 1), m.MAX_RECORDING_BYTES),
+                "signed": signed,
+            }
+        )
         piece = await self._auth.call(methods.RECORDING_READ, wanted)
         return web.json_response({"data": base64.b64encode(piece.data).decode()})
+
+
+def _number(request: web.Request, name: str, otherwise: int) -> int:
+    text = request.query.get(name, str(otherwise))
+    if not (text.isascii() and text.isdecimal()) or len(text) > _MAX_DIGITS:
+        raise InvalidInput(f"{text[:80]!a} is no place in a recording", hint=f"Give {name} as a number of bytes.")
+    return int(text)

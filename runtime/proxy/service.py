@@ -22,6 +22,7 @@ from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.listener import Listener
 from runtime.proxy.lists import ClusterLists
 from runtime.proxy.recordings import RecordingRoutes
+from runtime.proxy.running import RunningRoutes
 from runtime.proxy.self_signed import ensure_self_signed
 from runtime.proxy.signed import MAX_HEADER_BYTES, SignedRequests
 from runtime.proxy.tls import server_context, warn_of_dates
@@ -87,6 +88,7 @@ class ProxyService:
             auth=self._auth,
             lists=ClusterLists(self._view, signed),
             recordings=RecordingRoutes(self._auth, signed),
+            running=RunningRoutes(self._auth, signed),
             address=str(Address(options.names[0], port)),
             ssh_port=options.ssh_port,
             limits=options.limits,

@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 
-from runtime.api.messages import PresenceEntry
+from runtime.api.messages import Presence, PresenceEntry
 from runtime.audit.events import EventType
 from runtime.core.access import sight
 from runtime.core.clock import Clock
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound, TeleportError, Unavailable
+from runtime.core.joining import JOIN_LOGIN
+from runtime.core.session_access import may_enter
 from runtime.pki.identity import UserIdentity
 from runtime.pki.standing import holder
 from runtime.proxy.cluster import ClusterView
@@ -185,7 +187,7 @@ class SSHPort:
         )
 
     async def _connect(self, proved: Proved[UserIdentity], text: str, channel: GatewayChannel) -> int:
-        found, entry = await self._route(proved.identity, text)
+        found, entry = await self._route(proved, text)
         label = one_line(f"node {found.node.name} ({found.address})")
         try:
             sock = await self._dialler.dial(found.address)
@@ -205,23 +207,38 @@ class SSHPort:
             )
         return _ENDED if ended.by_far else _OK
 
-    async def _route(self, identity: UserIdentity, text: str) -> tuple[Route, PresenceEntry]:
+    async def _route(self, proved: Proved[UserIdentity], text: str) -> tuple[Route, PresenceEntry]:
         """Return the way to the node that is meant, among those that the user may know of."""
         wish = parse_wish(text)
         check_cluster(wish, [self._view.name])
         try:
-            return self._route_among(await self._targets.entries(), identity, wish)
+            return self._route_among(await self._targets.entries(), proved, wish)
         except NotFound:
             # It may have joined a moment ago.
-            return self._route_among(await self._targets.entries(max_age=0), identity, wish)
+            return self._route_among(await self._targets.entries(max_age=0), proved, wish)
 
     def _route_among(
-        self, entries: Sequence[PresenceEntry], identity: UserIdentity, wish: Wish
+        self, entries: Sequence[PresenceEntry], proved: Proved[UserIdentity], wish: Wish
     ) -> tuple[Route, PresenceEntry]:
-        sees = sight(self._gate.authorise(identity), self._view.people.roles)
         nodes = [entry.presence for entry in entries]
-        found = route(wish, nodes, self._view.name, visible=lambda node: sees(node.labels))
+        found = route(wish, nodes, self._view.name, visible=self._sight(proved, wish))
         return found, next(entry for entry in entries if entry.presence is found.node)
+
+    def _sight(self, proved: Proved[UserIdentity], wish: Wish) -> Callable[[Presence], bool]:
+        """Return what tells which nodes there are for somebody.
+
+        Who comes to join a session reaches its node also without a login there: by its id, which came with the session.
+        """
+        user, roles = self._gate.authorise(proved.identity), self._view.people.roles
+        sees = sight(user, roles)
+        joins = proved.login == JOIN_LOGIN
+
+        def visible(node: Presence) -> bool:
+            if sees(node.labels):
+                return True
+            return joins and wish.host.lower() == str(node.id) and may_enter(user, roles, node.labels)
+
+        return visible
 
     def _heard(self, entry: PresenceEntry) -> str:
         """Say when a node was last heard of; nothing of one that sends no heartbeats."""

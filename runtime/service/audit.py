@@ -1,4 +1,4 @@
-"""The audit section of teleport.yaml: how auth keeps events and recordings, and to whom it passes events on."""
+"""The audit section of teleport.yaml: how events and recordings are kept, and to whom auth passes events on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from runtime.audit.log import Sync
+from runtime.backend.objects import S3Options
 from runtime.core import defaults
 from runtime.core.durations import format_duration, parse_duration
 from runtime.core.errors import InvalidInput
+from runtime.service.object_uri import parse_object_uri
 from runtime.service.schema import ADDED, Section, choice, contradiction, read
 from runtime.service.values import is_loopback, parse_count, parse_path, parse_peer, parse_text, parse_url, shown
 
@@ -166,7 +168,7 @@ AuditSink = StdoutSink | SyslogSink | WebhookSink
 
 
 class AuditSection(Section):
-    """What auth does with events and recordings."""
+    """What auth does with events and recordings, and how many events wait for it elsewhere."""
 
     fsync: Annotated[Sync, choice(Sync)] = Field(
         default=Sync.ALWAYS,
@@ -184,6 +186,14 @@ class AuditSection(Section):
         ),
         json_schema_extra=ADDED,
     )
+    spool_limit: Annotated[int, read(int, parse_count)] = Field(
+        default=256,
+        description=(
+            "MiB of events that a node, and a proxy, keeps in data_dir until auth has them. Beyond that the oldest are "
+            "lost, which the audit log says (`audit.lost`)."
+        ),
+        json_schema_extra=ADDED,
+    )
     recordings_retention: Annotated[timedelta, read(timedelta, _age)] | None = Field(
         default=None,
         description="How old recordings become before they are deleted; if not given they stay.",
@@ -192,8 +202,21 @@ class AuditSection(Section):
     )
     recordings_limit: Annotated[int, read(int, parse_count)] | None = Field(
         default=None,
-        description="MiB that recordings may take on this auth server; the oldest are deleted. No limit if not given.",
+        description=(
+            "MiB that recordings may take on this auth server, and in `recordings_uri`; the oldest are deleted. "
+            "No limit if not given."
+        ),
         examples=[102400],
+        json_schema_extra=ADDED,
+    )
+    recordings_uri: Annotated[S3Options, read(S3Options, parse_object_uri)] | None = Field(
+        default=None,
+        description=(
+            "Where recordings go once they are over: a bucket of S3, or of what speaks as S3 does (`endpoint`), the "
+            "same for all auth servers. Credentials are found as AWS's own tools find them. "
+            "If not given they stay in data_dir."
+        ),
+        examples=["s3://recordings.main.example/teleport?region=eu-west-1"],
         json_schema_extra=ADDED,
     )
     sinks: tuple[Annotated[AuditSink, Field(discriminator="type")], ...] = Field(

@@ -1,6 +1,6 @@
 """The diagnostics address: /healthz, /readyz and /metrics over plain HTTP, for the machine's own monitoring.
 
-    /healthz    200 while the process works at all; else it is time to start it anew
+    /healthz    200 while the process works at all; else, with a line for each reason, it is time to start it anew
     /readyz     200 while everything serves; 503 with a line for each thing that does not, also while it starts or stops
     /metrics    Prometheus' text format
 
@@ -38,9 +38,11 @@ class Diagnostics:
 
     name = "diagnostics"
 
-    def __init__(self, address: Address, metrics: Metrics) -> None:
+    def __init__(self, address: Address, metrics: Metrics, *, alive: Sequence[Check] = ()) -> None:
+        """Listen on `address` once started; the checks `alive` say whether the process works at all."""
         self._address = address
         self._metrics = metrics
+        self._alive = alive
         self._checks: Sequence[Check] = ()
         self._state = "starting"
         self._runner: web.AppRunner | None = None
@@ -95,17 +97,20 @@ class Diagnostics:
         return [trouble for trouble in await asyncio.gather(*map(_checked, self._checks)) if trouble]
 
     async def _health(self, request: web.Request) -> web.Response:
-        return web.Response(text="ok\n", headers=_HEADERS)
+        return _answer([trouble for trouble in await asyncio.gather(*map(_checked, self._alive)) if trouble])
 
     async def _readiness(self, request: web.Request) -> web.Response:
-        troubles = await self.troubles()
-        text = "".join(f"{one_line(trouble)}\n" for trouble in troubles) or "ok\n"
-        return web.Response(text=text, status=503 if troubles else 200, headers=_HEADERS)
+        return _answer(await self.troubles())
 
     async def _show(self, request: web.Request) -> web.Response:
         self._metrics.ready.set(not await self.troubles())
         body = await asyncio.to_thread(generate_latest, self._metrics.registry)
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _answer(troubles: Sequence[str]) -> web.Response:
+    text = "".join(f"{one_line(trouble)}\n" for trouble in troubles) or "ok\n"
+    return web.Response(text=text, status=503 if troubles else 200, headers=_HEADERS)
 
 
 async def _checked(check: Check) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Iterator, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -57,6 +57,24 @@ class Metrics:
     def watch(self, member: Member) -> None:
         """Show the heartbeats of a member from now on."""
         self._members.append(member)
+
+    def watch_recordings(self, filing: Filing) -> None:
+        """Show what becomes of recordings from now on."""
+        self.registry.register(_Recordings(filing))
+
+
+class Filing(Protocol):
+    """What brings recordings to where they stay."""
+
+    @property
+    def waiting(self) -> Collection[object]:
+        """Recordings that are over, and still on this machine's disk only, or not verified."""
+        ...
+
+    @property
+    def failures(self) -> int:
+        """How often one could not be brought there."""
+        ...
 
 
 class CountedAudit:
@@ -130,6 +148,26 @@ class CountedBackend:
         except Unavailable:
             self._metrics.errors.labels(operation).inc()
             raise
+
+
+class _Recordings(Collector):
+    """Reads what the filing of recordings counts itself."""
+
+    def __init__(self, filing: Filing) -> None:
+        self._filing = filing
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield how many recordings wait, and how often one could not be filed."""
+        yield GaugeMetricFamily(
+            "teleport_recordings_waiting",
+            "Recordings that are over, and still to be verified or to be put into the object store.",
+            value=len(self._filing.waiting),
+        )
+        yield CounterMetricFamily(
+            "teleport_recordings_filing_failures",
+            "How often a recording could not be verified, or put into the object store.",
+            value=self._filing.failures,
+        )
 
 
 class _Members(Collector):

@@ -401,7 +401,7 @@ class Settings(Section):
     )
     audit: AuditSection = Field(
         default_factory=AuditSection,
-        description="What auth does with events and recordings; it says nothing to the other services.",
+        description="What auth does with events and recordings; `spool_limit` is for nodes and proxies.",
         json_schema_extra=ADDED,
     )
 

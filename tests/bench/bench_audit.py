@@ -72,7 +72,7 @@ async def _appends(folder: Path) -> None:
 async def _searches(count: int) -> None:
     clock = ManualClock(DAY)
     backend = MemoryBackend(clock=clock)
-    sink = StorageSink(backend, clock.now)
+    sink = StorageSink(backend, clock.now, server="bench")
     segment: list[bytes] = []
     size = 0
     for line in _events(count, clock):

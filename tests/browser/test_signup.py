@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyotp
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from runtime.api import messages as m
 from runtime.api import methods
@@ -16,26 +16,6 @@ from runtime.auth.server import AuthOptions
 from runtime.pki.keys import generate_key
 from tests.servers.programs import run
 from tests.servers.webproxy import PASSWORD, WebCluster, web_cluster
-
-CHROMIUM = "/usr/bin/chromium"
-QUIET = (
-    "--no-sandbox",  # the tests also run as root
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Yield the machine's chromium, with an empty profile of its own."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture

@@ -451,7 +451,7 @@ def test_one_mistake_stops_all(auth: AuthThread, tmp_path: Path) -> None:
     said = failed(auth.tctl("create", *files))
     assert "bad.yaml:5: Role bad: spec.alow: is not a field here; did you mean allow?" in said
     assert "worse.yaml:" in said
-    assert f"twice.yaml: Role good is declared before, in {tmp_path}/good.yaml" in said
+    assert f"twice.yaml:4: Role good: metadata.name: is declared before, at {tmp_path}/good.yaml:4" in said
     assert "Nothing was written" in said
     assert len(ok(auth.tctl("get", "roles")).splitlines()) == 2
 

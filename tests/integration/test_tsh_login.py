@@ -67,7 +67,9 @@ async def test_transcript_of_the_manual(tmp_path: Path) -> None:
         assert re.search(r"Public key: ED25519-CERT SHA256:", shown.out)
         assert re.search(r"Signing CA: ED25519 SHA256:", shown.out)
         assert 'Key ID: "jsmith"' in shown.out
-        assert re.search(r"Principals:\s+jsmith\s+root\s+Critical Options: \(none\)", shown.out)
+        assert re.search(
+            r"Principals:\s+jsmith\s+root\s+join:teleport\.internal\s+Critical Options: \(none\)", shown.out
+        )
         status = await person.tsh("status")
         assert (status.code, status.err) == (0, "")
         assert re.search(r"^> Proxy: +localhost:\d+\n +User: +jsmith\n +Cluster: +main\n", status.out)

@@ -47,8 +47,9 @@ class Outcome:
 class AuthThread:
     """A running auth service of the cluster `main`, its data_dir, and teleport.yaml."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, dynamic_config: bool = True) -> None:
         self.folder = folder
+        self._dynamic_config = dynamic_config
         self.data_dir = folder / "data"
         self.config = folder / "teleport.yaml"
         self.address = ""
@@ -101,7 +102,13 @@ class AuthThread:
     async def _start(self) -> None:
         self.backend = MemoryBackend(clock=CLOCK)
         self.log = EventLog(self.folder / "log", CLOCK)
-        options = AuthOptions(address="127.0.0.1", port=0, cluster_name="main", static_tokens=(STATIC,))
+        options = AuthOptions(
+            address="127.0.0.1",
+            port=0,
+            cluster_name="main",
+            static_tokens=(STATIC,),
+            dynamic_config=self._dynamic_config,
+        )
         authorities = await open_authorities(self.backend, options, CLOCK)
         self.service = AuthService(
             options,
@@ -133,9 +140,9 @@ class AuthThread:
 
 
 @contextmanager
-def auth_thread(folder: Path) -> Iterator[AuthThread]:
+def auth_thread(folder: Path, *, dynamic_config: bool = True) -> Iterator[AuthThread]:
     """Run an auth service."""
-    auth = AuthThread(folder)
+    auth = AuthThread(folder, dynamic_config=dynamic_config)
     auth.start()
     try:
         yield auth

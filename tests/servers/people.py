@@ -24,7 +24,7 @@ import pyotp
 
 from runtime.auth.authorities import LocalAuthorities, read_authorities
 from runtime.backend.open import open_backend
-from runtime.backend.options import SqliteOptions
+from runtime.backend.options import Options, SqliteOptions
 from runtime.cli.profile import Home, Keys, Profile
 from runtime.cli.tsh_address import Address
 from runtime.cli.tsh_messages import AuthorityKeys
@@ -142,11 +142,12 @@ def tsh_login(proxy: Teleport, home: Path, name: str, phone: pyotp.TOTP) -> subp
     )
 
 
-def authorities_of(teleport: Teleport) -> LocalAuthorities:
+def authorities_of(teleport: Teleport, storage: Options | None = None) -> LocalAuthorities:
     """Return the cluster's authorities, able to sign, out of the storage of a process with the role auth."""
+    options = storage or SqliteOptions(str(teleport.data_dir / "backend.sqlite"))
 
     async def read() -> LocalAuthorities:
-        backend = await open_backend(SqliteOptions(str(teleport.data_dir / "backend.sqlite")), clock=CLOCK)
+        backend = await open_backend(options, clock=CLOCK)
         try:
             return await read_authorities(backend)
         finally:
@@ -163,14 +164,17 @@ def certify(
     roles: Sequence[str] = (),
     ttl: timedelta = HOUR,
     age: timedelta = timedelta(),
+    storage: Options | None = None,
     **claims: Any,
 ) -> Person:
     """Return somebody with a certificate for these logins, issued `age` ago; declared or not is another matter.
 
-    `claims` are further fields of `runtime.pki.claims.UserClaims`; all is permitted that is not said.
+    `storage` is the cluster's where that is not the file in data_dir; `claims` are further fields of
+    `runtime.pki.claims.UserClaims`; all is permitted that is not said.
     """
-    authorities = authorities_of(teleport)
+    authorities = authorities_of(teleport, storage)
     permitted = {"permit_pty": True, "permit_port_forwarding": True, "permit_agent_forwarding": True}
+    permitted["join_sessions"] = True
     said = UserClaims(
         user=name,
         cluster=authorities.cluster,

@@ -150,6 +150,16 @@ class Terminal:
                 assert self._read(), (text, self.seen)
         self.seen = self.seen.partition(wanted)[2]
 
+    def skip_to(self, text: str) -> None:
+        """Do the same after so much output that looking through all of it again and again would take long."""
+        deadline = time.monotonic() + DEADLINE
+        wanted = text.encode()
+        while wanted not in self.seen:
+            self.seen = self.seen[-len(wanted) :]
+            assert time.monotonic() < deadline, text
+            assert self._read(), (text, self.seen)
+        self.seen = self.seen.partition(wanted)[2]
+
     def wait(self) -> int:
         """Return the exit code, and leave in `seen` all that was shown until the end."""
         deadline = time.monotonic() + DEADLINE

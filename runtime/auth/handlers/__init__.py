@@ -10,6 +10,7 @@ from runtime.auth.handlers.cluster import ClusterHandlers
 from runtime.auth.handlers.events import EventHandlers
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.handlers.people import PeopleHandlers
+from runtime.auth.handlers.recording_search import RecordingSearchHandlers
 from runtime.auth.handlers.resources import ResourceHandlers
 from runtime.auth.handlers.sessions import SessionHandlers
 from runtime.auth.handlers.tokens import TokenHandlers
@@ -27,6 +28,7 @@ def register(dispatcher: Dispatcher, parts: Parts) -> None:
         TokenHandlers,
         ResourceHandlers,
         EventHandlers,
+        RecordingSearchHandlers,
         SessionHandlers,
     ):
         group(parts).register(dispatcher)

@@ -8,6 +8,7 @@ from datetime import UTC
 
 from runtime.api import messages as m
 from runtime.api import methods
+from runtime.audit.chain import PREV
 from runtime.audit.events import FROM_MEMBERS, EventType
 from runtime.audit.log import Field
 from runtime.auth.dispatch import Dispatcher
@@ -17,7 +18,7 @@ from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, InvalidInput
 from runtime.core.version import __version__
 
-_OURS = frozenset({"event", "uid", "time", "server_id"})
+_OURS = frozenset({"event", "uid", "time", "server_id", PREV})
 """Fields of an event that its sender cannot set."""
 
 
@@ -46,6 +47,7 @@ class ClusterHandlers:
             version=__version__,
             time=self._parts.now(),
             second_factor=self._parts.people.second_factor,
+            dynamic_config=self._parts.dynamic_config,
         )
 
     async def authorities(self, caller: Caller, params: m.Nothing) -> m.Authorities:
@@ -94,18 +96,25 @@ class ClusterHandlers:
             if event.event not in FROM_MEMBERS:
                 raise InvalidInput(f"{caller.kind} cannot tell of {event.event[:64]!a}", hint="Is auth the older one?")
         is_node = caller.kind is CallerKind.NODE
+        events = params.events
         if is_node:  # first: a start that is logged will have its end, whoever is killed next
-            await self._parts.sessions.begin(caller.name, params.events)
-        for event in params.events:
-            told = {name: value for name, value in event.fields.items() if name not in _OURS}
-            fields: dict[str, Field] = {
-                **told,
-                "uid": str(event.uid),
-                "time": f"{event.time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-                "server_id": caller.name,
-            }
-            self._parts.audit.emit(EventType(event.event), **fields)
+            await self._parts.sessions.begin(caller.name, events)
+            known = await self._parts.sessions.given_up(caller.name, events)
+            events = tuple(event for event in events if event.uid not in known)
+        for event in events:
+            self._parts.audit.emit(EventType(event.event), **_fields(event, caller))
         await self._parts.audit.durable()  # the member forgets them now
         if is_node:
-            await self._parts.sessions.end(caller.name, params.events)
+            await self._parts.sessions.end(caller.name, events)
         return m.Nothing()
+
+
+def _fields(event: m.AuditEvent, caller: Caller) -> dict[str, Field]:
+    """Return the fields of a member's event; whose it is, we say."""
+    told = {name: value for name, value in event.fields.items() if name not in _OURS}
+    return {
+        **told,
+        "uid": str(event.uid),
+        "time": f"{event.time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "server_id": caller.name,
+    }

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import asdict
 
+from runtime.api import event_messages as em
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.audit.search import Filter
 from runtime.auth.dispatch import Dispatcher, EmitPiece
-from runtime.auth.events import pages
+from runtime.auth.events import PAGE_LINES, pages
 from runtime.auth.handlers.parts import Parts
+from runtime.auth.handlers.signed import signed_by
 from runtime.core.access import may
 from runtime.core.callers import Caller, CallerKind
-from runtime.core.errors import AccessDenied, NotFound
+from runtime.core.errors import AccessDenied
 from runtime.core.resources import RuleResource, User, Verb
+
+RECORDINGS_PATH = "/webapi/recordings"
+"""Where a proxy serves them: below it, what people sign (`runtime.proxy.recordings`)."""
 
 
 class EventHandlers:
@@ -26,6 +32,7 @@ class EventHandlers:
     def register(self, dispatcher: Dispatcher) -> None:
         """Serve the methods of this group."""
         dispatcher.on_stream(methods.EVENTS, self.search)
+        dispatcher.on_stream(methods.SEGMENTS, self.segments)
         dispatcher.on(methods.RECORDING_APPEND, self.append)
         dispatcher.on(methods.RECORDING_END, self.end)
         dispatcher.on(methods.RECORDINGS_LIST, self.recordings)
@@ -47,6 +54,15 @@ class EventHandlers:
                     await emit(m.EventPage(lines=tuple(line.decode("ascii", "replace") for line in page)))
         return m.Nothing()
 
+    async def segments(self, caller: Caller, params: em.SegmentQuery, emit: EmitPiece) -> m.Nothing:
+        """Send what an auth server put into the storage, for its log to be compared with."""
+        async with aclosing(self._parts.events.segments(str(params.server), params.since)) as found:
+            async for segments in found:
+                for start in range(0, len(segments), PAGE_LINES):
+                    page = segments[start : start + PAGE_LINES]
+                    await emit(em.SegmentPage(segments=tuple(em.Segment(**asdict(each)) for each in page)))
+        return m.Nothing()
+
     async def append(self, caller: Caller, params: m.RecordingPiece) -> m.RecordingSize:
         """Take more of a recording. Raises AccessDenied, Unavailable."""
         return m.RecordingSize(size=await self._parts.recordings.append(caller.name, params))
@@ -60,26 +76,26 @@ class EventHandlers:
         """List recordings; to a proxy those that the user may read for whom it asks. Raises AccessDenied."""
         found = await self._parts.recordings.all(params.user)
         if caller.kind is CallerKind.PROXY:
-            reads = await self._reader(params.reader)
+            reads = await self._reader(await signed_by(self._parts, caller, params.signed, RECORDINGS_PATH))
             found = [entry for entry in found if reads(entry)]
         return m.RecordingList(recordings=tuple(found))
 
     async def read(self, caller: Caller, params: m.RecordingRead) -> m.RecordingData:
         """Return bytes of a recording. Raises AccessDenied, NotFound, Unavailable."""
         if caller.kind is CallerKind.PROXY:
-            reads = await self._reader(params.reader)
+            path = f"{RECORDINGS_PATH}/{params.sid}/{params.part}"
+            reader = await signed_by(self._parts, caller, params.signed, path)
+            reads = await self._reader(reader)
             if not reads(await self._parts.recordings.entry(params.sid)):
                 raise AccessDenied(
-                    f"user {params.reader} may not read the recording of session {params.sid}",
+                    f"user {reader.name} may not read the recording of session {params.sid}",
                     hint="It is another user's; a role can allow it: rules on the resource session, verb read.",
                 )
-        return m.RecordingData(data=await self._parts.recordings.read(params))
+        # Another auth server has looked whether its caller may, and asks for what only this one has.
+        forward = caller.kind is not CallerKind.AUTH
+        return m.RecordingData(data=await self._parts.recordings.read(params, forward=forward))
 
-    async def _reader(self, name: str) -> Callable[[m.RecordingEntry], bool]:
+    async def _reader(self, user: User) -> Callable[[m.RecordingEntry], bool]:
         """Return what tells which recordings a user may read: the user's own, and all where a role says so."""
-        try:
-            user = await self._parts.declared.get(User, name)
-        except NotFound:
-            raise AccessDenied(f"there is no user {name[:80]!a}") from None
         all_of_them = may(user, await self._parts.declared.roles(), RuleResource.SESSION, Verb.READ)
         return lambda entry: all_of_them or entry.session.user == user.name

@@ -26,6 +26,7 @@ class Parts:
     """The parts of auth that do the work."""
 
     now: Callable[[], datetime]
+    dynamic_config: bool
     declared: Declared
     people: People
     credentials: CredentialStore

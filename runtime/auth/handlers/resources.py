@@ -7,11 +7,13 @@ from contextlib import aclosing
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.audit.events import EventType
+from runtime.auth.changes import Change, of
 from runtime.auth.declared import known_kind
+from runtime.auth.declared_tokens import Issue
 from runtime.auth.dispatch import Dispatcher, EmitPiece
 from runtime.auth.handlers.parts import Parts
-from runtime.core.callers import Caller
-from runtime.core.errors import InvalidInput
+from runtime.core.callers import Caller, CallerKind
+from runtime.core.errors import AccessDenied, InvalidInput
 from runtime.core.resources import Origin, load_documents
 
 
@@ -38,25 +40,35 @@ class ResourceHandlers:
         return m.ResourceList(resources=tuple(await self._parts.declared.documents(params.kind)))
 
     async def write_resource(self, caller: Caller, params: m.ResourceDocument) -> m.ResourceDocument:
-        """Write a document from tctl. Raises InvalidResource, AlreadyExists, CompareFailed."""
+        """Write a document from tctl, a token with its value. Raises InvalidInput, AlreadyExists, CompareFailed."""
         (resource, *more) = load_documents(params.document, source="the document")
         if more:
             raise InvalidInput("more than one document", hint="Send them one by one.")
         declared = resource.with_origin(Origin.TCTL)
-        written = await self._parts.declared.write(declared, revision=params.revision, overwrite=params.overwrite)
-        self._parts.audit.emit(EventType.RESOURCE_WRITTEN, kind=resource.kind, name=resource.name, by=str(caller))
-        return written
+        value = None if params.value is None else params.value.get_secret_value()
+        issue = Issue(value, now=self._parts.now())
+        change = Change(issue)
+        written = await self._parts.declared.write(
+            declared, revision=params.revision, overwrite=params.overwrite, complete=change
+        )
+        self._parts.audit.emit(EventType.RESOURCE_WRITTEN, **change.fields, by=str(caller))
+        return written.model_copy(update={"value": issue.made})
 
     async def remove_resource(self, caller: Caller, params: m.ResourceRef) -> m.Nothing:
         """Delete a resource that tctl declared. Raises NotFound, CompareFailed."""
-        await self._parts.declared.remove(params.kind, params.name, Origin.TCTL)
+        removed = await self._parts.declared.remove(params.kind, params.name, Origin.TCTL, revision=params.revision)
         if params.kind == "User":
             await self._parts.forget_user(params.name)
-        self._parts.audit.emit(EventType.RESOURCE_REMOVED, kind=params.kind, name=params.name, by=str(caller))
+        self._parts.audit.emit(EventType.RESOURCE_REMOVED, **of(removed, None), by=str(caller))
         return m.Nothing()
 
     async def watch_resources(self, caller: Caller, params: m.ResourceQuery, emit: EmitPiece) -> m.Nothing:
-        """Send a snapshot of a kind and then its changes, until the caller gives up."""
+        """Send a snapshot of a kind and then its changes, until the caller gives up. Raises AccessDenied.
+
+        Members have no use for tokens, and could try at leisure which value a weak one has.
+        """
+        if params.kind == "Token" and caller.kind is not CallerKind.ADMIN:
+            raise AccessDenied("tokens are for administrators only")
         async with aclosing(self._parts.declared.follow(known_kind(params.kind))) as events:
             async for event in events:
                 await emit(event)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.auth.dispatch import Dispatcher, EmitPiece
 from runtime.auth.handlers.parts import Parts
+from runtime.auth.handlers.signed import signed_by
 from runtime.core.callers import Caller, CallerKind
+from runtime.core.session_access import may_ask, may_list
+
+SESSIONS_PATH = "/webapi/sessions"
+"""Where a proxy serves them: what people sign (`runtime.proxy.running`)."""
 
 
 class SessionHandlers:
@@ -36,18 +42,36 @@ class SessionHandlers:
                 await emit(m.SessionOrder(sids=sids))
         return m.Nothing()
 
-    async def list(self, caller: Caller, params: m.Nothing) -> m.SessionList:
-        """List what runs. Raises Unavailable."""
+    async def list(self, caller: Caller, params: m.SessionQuery) -> m.SessionList:
+        """List what runs; to a proxy what the user may list for whom it asks, or the one session that this one knows.
+
+        Raises AccessDenied, Unavailable.
+        """
+        shows = await self._reader(caller, params) if caller.kind is CallerKind.PROXY else _all
         members = await self._parts.presence.list(CallerKind.NODE)
         names = {str(entry.presence.id): entry.presence.name for entry in members}
         return m.SessionList(
             sessions=tuple(
                 m.SessionEntry(session=session, node=node, hostname=names.get(node, ""))
                 for node, session in await self._parts.sessions.all()
+                if params.sid in (None, session.sid) and shows(session)
             )
         )
+
+    async def _reader(self, caller: Caller, params: m.SessionQuery) -> Callable[[m.RunningSession], bool]:
+        """Return what tells which sessions a user may be told of."""
+        sid = str(params.sid) if params.sid is not None else None
+        user = await signed_by(self._parts, caller, params.signed, SESSIONS_PATH, sid=sid)
+        roles = await self._parts.declared.roles()
+        # Who knows the id got it from somebody who is in the session: it cannot be guessed.
+        allowed = may_list if params.sid is None else may_ask
+        return lambda session: allowed(user, roles, session.user)
 
     async def kill(self, caller: Caller, params: m.SessionKill) -> m.Nothing:
         """Have a session ended. Raises NotFound, Unavailable."""
         await self._parts.sessions.kill(params.sid, str(caller))
         return m.Nothing()
+
+
+def _all(_: m.RunningSession) -> bool:
+    return True

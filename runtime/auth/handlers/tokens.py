@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.audit.events import EventType
+from runtime.audit.log import Field
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.invites import Invite
@@ -16,6 +17,7 @@ from runtime.auth.tokens import JoinToken
 from runtime.core.callers import Caller
 from runtime.core.errors import InvalidInput, NotFound
 from runtime.core.resources.names import Labels
+from runtime.core.resources.token import digest_of
 
 _LABELS: TypeAdapter[Mapping[str, str]] = TypeAdapter(Labels)
 
@@ -42,7 +44,7 @@ class TokenHandlers:
             max_uses=params.max_uses,
             labels=params.labels,
         )
-        self._parts.audit.emit(EventType.TOKEN_CREATED, roles=list(token.roles), by=str(caller))
+        self._parts.audit.emit(EventType.TOKEN_CREATED, **_told(token), by=str(caller))
         return m.TokenCreated(entry=_entry(token), ca_pin=self.ca_pin(), auth_servers=tuple(self._parts.auth_servers()))
 
     async def list_tokens(self, caller: Caller, params: m.Nothing) -> m.TokenList:
@@ -53,14 +55,18 @@ class TokenHandlers:
     async def delete_token(self, caller: Caller, params: m.TokenValue) -> m.Nothing:
         """Revoke a join token or an invite. Raises NotFound, InvalidInput for a static token."""
         value = params.token.get_secret_value()
+        told: dict[str, Field] = {}
+        for token in await self._parts.tokens.list():
+            if digest_of(token.token) == digest_of(value):
+                told = _told(token)
         try:
             await self._parts.tokens.revoke(value)
         except NotFound as error:
             try:
-                await self._parts.invites.revoke(value)
+                told = {"roles": ["signup"], "user": (await self._parts.invites.revoke(value)).user}
             except NotFound:
                 raise error from None
-        self._parts.audit.emit(EventType.TOKEN_DELETED, by=str(caller))
+        self._parts.audit.emit(EventType.TOKEN_DELETED, **told, by=str(caller))
         return m.Nothing()
 
     def ca_pin(self) -> str:
@@ -76,8 +82,22 @@ def _check_labels(labels: dict[str, str]) -> None:
         raise InvalidInput(f"the labels of a token: {error.errors()[0]['msg']}") from None
 
 
+def _told(token: JoinToken) -> dict[str, Field]:
+    """Return what the audit log says of a token: all but its value."""
+    told: dict[str, Field] = {"roles": list(token.roles)}
+    if token.expires is not None:
+        told["expires"] = f"{token.expires:%Y-%m-%dT%H:%M:%SZ}"
+    if token.uses_left is not None:
+        told["uses_left"] = token.uses_left
+    if token.labels:
+        told["labels"] = [f"{name}={value}" for name, value in sorted(token.labels.items())]
+    return told
+
+
 def _entry(token: JoinToken) -> m.TokenEntry:
-    return m.TokenEntry(token=token.token, roles=token.roles, expires=token.expires, static=token.static)
+    return m.TokenEntry(
+        token=token.token, roles=token.roles, expires=token.expires, static=token.static, name=token.name
+    )
 
 
 def _invite_entry(invite: Invite) -> m.TokenEntry:

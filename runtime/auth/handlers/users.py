@@ -7,10 +7,13 @@ from collections.abc import Mapping
 
 from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.credential_messages import CredentialsReply, CredentialsRequest
 from runtime.audit.events import EventType
+from runtime.auth import changes
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.invites import check_invite_ttl
+from runtime.auth.people import check_given
 from runtime.core.access import rights, user_role
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, InvalidInput
@@ -28,6 +31,7 @@ class UserHandlers:
         """Serve the methods of this group."""
         dispatcher.on(methods.USERS_CREATE, self.create_user)
         dispatcher.on(methods.USERS_RESET, self.reset_user)
+        dispatcher.on(methods.USERS_CREDENTIALS, self.give_credentials)
         dispatcher.on(methods.USERS_LIST, self.list_users)
         dispatcher.on(methods.USERS_DELETE, self.delete_user)
 
@@ -45,9 +49,10 @@ class UserHandlers:
             f"tctl users add {params.name}",
             {"kind": "User", "metadata": {"name": params.name}, "spec": {"logins": list(logins)}},
         )
-        await self._parts.declared.create(user.with_origin(Origin.TCTL))
+        user = user.with_origin(Origin.TCTL)
+        await self._parts.declared.create(user)
         await self._parts.forget_user(user.name)  # what an earlier user of that name may have left
-        self._parts.audit.emit(EventType.RESOURCE_WRITTEN, kind="User", name=user.name, by=str(caller))
+        self._parts.audit.emit(EventType.RESOURCE_WRITTEN, **changes.of(None, user), by=str(caller))
         return await self._invite(user.name, params, caller)
 
     async def reset_user(self, caller: Caller, params: m.InviteRequest) -> m.Invite:
@@ -58,6 +63,18 @@ class UserHandlers:
         await self._parts.forget_user(user.name)
         self._parts.audit.emit(EventType.USER_RESET, user=user.name, by=str(caller))
         return await self._invite(user.name, params, caller)
+
+    async def give_credentials(self, caller: Caller, params: CredentialsRequest) -> CredentialsReply:
+        """Give a user what a Secret holds, unless it has just that. Raises NotFound, InvalidInput."""
+        password, seed = params.password.get_secret_value(), params.otp_secret.get_secret_value()
+        check_given(password, seed, self._parts.people.second_factor)
+        held = await self._parts.people.holds(params.user, password, seed)
+        if held or params.check:
+            return CredentialsReply(held=held)
+        user = await self._parts.declared.get(User, params.user)
+        await self._parts.people.give(user.name, password, seed)
+        self._parts.audit.emit(EventType.USER_CREDENTIALS, user=user.name, by=str(caller))
+        return CredentialsReply(held=False)
 
     async def list_users(self, caller: Caller, params: m.Nothing) -> m.UserList:
         """List all users, with whether they can log in: anybody can lock a name, so only who signed up is locked."""
@@ -85,9 +102,11 @@ class UserHandlers:
 
     async def delete_user(self, caller: Caller, params: m.Name) -> m.Nothing:
         """Delete a user with all that belongs to it. Raises NotFound."""
-        await self._parts.declared.remove("User", params.name, Origin.TCTL)
+        removed = await self._parts.declared.remove("User", params.name, Origin.TCTL)
         await self._parts.forget_user(params.name)
-        self._parts.audit.emit(EventType.USER_DELETED, user=params.name, by=str(caller))
+        self._parts.audit.emit(
+            EventType.USER_DELETED, user=params.name, by=str(caller), changes=changes.changes(removed, None)
+        )
         return m.Nothing()
 
     async def _invite(self, name: str, params: m.InviteRequest, caller: Caller) -> m.Invite:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from runtime.cli import completion
 from runtime.cli.common import program
-from runtime.cli.tctl import audit, authorities, events, nodes, recordings, resources, sessions, tokens, users
+from runtime.cli.tctl import audit, authorities, events, nodes, plan, recordings, resources, sessions, tokens, users
 from runtime.cli.tctl.connection import connecting
 
 tctl = connecting(program("tctl", "Administer a Teleport cluster."))
@@ -26,6 +26,8 @@ for command in (
     resources.get,
     resources.create,
     resources.remove,
+    plan.plan,
+    plan.apply,
 ):
     tctl.add_command(command)
 completion.add_completion(tctl)

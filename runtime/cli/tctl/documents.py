@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import yaml
 
 from runtime.api import messages, methods
 from runtime.api.client import AuthClient
+from runtime.api.documents import write_document
 from runtime.cli.tables import table
 from runtime.core.access import user_role
 from runtime.core.durations import format_duration
-from runtime.core.errors import InvalidInput, InvalidResource, NotFound
+from runtime.core.errors import NotFound
 from runtime.core.resources import (
     API_VERSION,
     DECLARED,
@@ -27,13 +26,8 @@ from runtime.core.resources import (
     decode,
     dump,
     dump_all,
-    load_documents,
 )
-
-STDIN = "-"
-SUFFIXES = (".yaml", ".yml", ".json")
-MAX_FILE_BYTES = 16 * 1024 * 1024
-"""Of one file: some sixty of the largest resources."""
+from runtime.reconcile import Desired
 
 
 async def fetch(auth: AuthClient, kind: str, name: str, *, derived: bool) -> list[Resource]:
@@ -51,43 +45,19 @@ async def fetch(auth: AuthClient, kind: str, name: str, *, derived: bool) -> lis
     return sorted(found, key=lambda resource: resource.name)
 
 
-async def write(auth: AuthClient, resource: Resource, *, force: bool) -> bool:
-    """Write a resource; return whether it is new. Without `force` it must be. Raises what auth raises."""
-    revision = 0
+async def write(auth: AuthClient, desired: Desired, *, force: bool) -> tuple[bool, str | None]:
+    """Write a document, which without `force` must be new.
+
+    Returns whether it was, and a token's value if one was made. Raises what auth raises.
+    """
+    revision, resource = 0, desired.resource
     if force:
         try:
             ref = messages.ResourceRef(kind=resource.kind, name=resource.name)
             revision = (await auth.call(methods.RESOURCES_GET, ref)).revision
         except NotFound:
             pass
-    document = messages.ResourceDocument(document=dump(resource), revision=revision)
-    await auth.call(methods.RESOURCES_WRITE, document)
-    return not revision
-
-
-def load(sources: Iterable[str]) -> list[Resource]:
-    """Return the resources of files, folders and stdin (`-`), in that order.
-
-    Raises InvalidResource with the mistakes of all of them at once, InvalidInput for a file that cannot be read.
-    """
-    resources: list[Resource] = []
-    mistakes: list[InvalidResource] = []
-    declared: dict[tuple[str, str], str] = {}
-    for source, text in _texts(sources):
-        try:
-            of_source = load_documents(text, source=source)
-        except InvalidResource as error:
-            mistakes.append(error)
-            continue
-        for resource in of_source:
-            what = f"{resource.kind} {resource.name}"
-            if (first := declared.setdefault((resource.kind, resource.name), source)) != source:
-                mistakes.append(InvalidResource(f"{source}: {what} is declared before, in {first}"))
-        resources += of_source
-    if mistakes:
-        hint = next((mistake.hint for mistake in mistakes if mistake.hint), "Keep one of them.")
-        raise InvalidResource("\n".join(map(str, mistakes)), hint=f"Nothing was written. {hint}")
-    return resources
+    return not revision, await write_document(auth, desired, revision=revision)
 
 
 def as_table(kind: str, resources: Sequence[Resource]) -> str:
@@ -114,43 +84,6 @@ async def _listed(auth: AuthClient, kind: str) -> list[Resource]:
 
 def _decoded(kind: str, document: messages.ResourceDocument) -> Resource:
     return decode(DECLARED[kind], document.document.encode())
-
-
-def _texts(sources: Iterable[str]) -> Iterable[tuple[str, str]]:
-    for source in sources:
-        if source == STDIN:
-            yield "stdin", _decode("stdin", sys.stdin.buffer.read(MAX_FILE_BYTES + 1))
-            continue
-        path = Path(source)
-        try:
-            files = _members(path) if path.is_dir() else [path]
-            for file in files:
-                with file.open("rb") as stream:
-                    yield str(file), _decode(str(file), stream.read(MAX_FILE_BYTES + 1))
-        except OSError as error:
-            raise InvalidInput(
-                f"{error.filename or path} cannot be read: {error.strerror}", hint="Nothing was written."
-            ) from error
-
-
-def _members(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
-    if not files:
-        raise InvalidInput(
-            f"{folder} holds no file named {', '.join('*' + suffix for suffix in SUFFIXES)}",
-            hint="Folders within it are not looked into: name them too.",
-        )
-    return files
-
-
-def _decode(source: str, content: bytes) -> str:
-    if len(content) > MAX_FILE_BYTES:
-        raise InvalidInput(f"{source} is larger than {MAX_FILE_BYTES:,} bytes", hint="Split it.")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InvalidInput(f"{source}:{line}: is not UTF-8 text", hint="Nothing was written.") from error
 
 
 # --- tables ------------------------------------------------------------------------------------------------------

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import click
 
 from runtime.cli import console
 from runtime.cli.tables import table
-from runtime.cli.tctl.connection import ask, connecting, with_auth
+from runtime.cli.tctl.connection import ask, connecting
+from runtime.cli.tctl.events import Moment
 from runtime.cli.tctl.output import format_option, plain, show
 
 if TYPE_CHECKING:
-    from runtime.api.client import AuthClient
-    from runtime.api.messages import RecordingEntry
-    from runtime.audit.recording import Frame, Part
+    from datetime import datetime
 
-FORMATS = ("asciicast", "text", "bytes", "log")
+    from runtime.api.messages import RecordingEntry
+
+_VERIFIES = """tctl recordings verify
+tctl recordings verify 4c146ec8-eab6-41e6-b1b3-40167e68e931"""
+FORMATS = ("asciicast", "html", "text", "bytes", "log")
+_EXPORTS = """tctl recordings export --format=html -o session.html 4c146ec8-eab6-41e6-b1b3-40167e68e931
+tctl recordings export 4c146ec8-eab6-41e6-b1b3-40167e68e931 | asciinema play -"""
+
+_SEARCHES = """tctl recordings search "permission denied" --user=joe --from=7d
+tctl recordings search --regex "rm -rf +/(?!tmp)" --node=db1 --format=json"""
 
 
 @connecting
 @click.group()
 def recordings() -> None:
-    """List and export recorded sessions."""
+    """List, export, search and verify recorded sessions."""
 
 
 @connecting
@@ -42,10 +50,13 @@ def ls(user: str, shape: str) -> None:
 
 
 @connecting
-@recordings.command()
+@recordings.command(epilog=f"Examples:\n\n\b\n{_EXPORTS}")
 @click.argument("sid", type=click.UUID)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write [default: stdout]."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="File to write, which is there as a whole or not at all; - for stdout [default: stdout].",
 )
 @click.option(
     "--format",
@@ -53,70 +64,134 @@ def ls(user: str, shape: str) -> None:
     type=click.Choice(FORMATS),
     default="asciicast",
     show_default=True,
-    help="asciicast: version 2, for asciinema. text: what was shown, without control sequences. bytes, log: the "
-    "recording's own files.",
+    help="asciicast: version 2, for asciinema. html: one page that plays in any browser, without a network. text: what "
+    "was shown, as lines, without control sequences. bytes, log: the recording's own files.",
 )
-def export(sid: uuid.UUID, output: Path | None, shape: str) -> None:
-    """Write a recording for other programs. SID is the session's id, see tctl recordings ls."""
+@click.option(
+    "--idle-limit",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Let players show no pause that is longer (asciicast, html) [default: as they were].",
+)
+def export(sid: uuid.UUID, output: Path | None, shape: str, idle_limit: float | None) -> None:
+    """Write a recording for other programs. SID is the session's id, see tctl recordings ls.
+
+    A session that still runs is written as far as it has come. What would set a viewer's clipboard or title, or ask the
+    viewer's terminal something, is in --format=bytes only.
+    """
+    from runtime.cli.tctl.exporting import target, writer
+    from runtime.cli.tctl.source import reading
     from runtime.core.errors import InvalidInput
 
-    pieces = fetch(sid)
-    if output is None:
-        _write(sys.stdout.buffer, shape, *pieces)
-        return
-    partial = output.with_name(f".{output.name}.part")
-    try:
-        with partial.open("xb") as file:
-            _write(file, shape, *pieces)
-        partial.replace(output)
-    except OSError as error:
-        raise InvalidInput(f"{output} cannot be written: {error.strerror}", hint="Name another file.") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    console.say(f"written to {console.visible(str(output))}")
+    if idle_limit is not None and shape not in ("asciicast", "html"):
+        raise InvalidInput(f"--idle-limit is for players, and {shape} is for none", hint="Leave it out.")
+    to_stdout = output is None or str(output) == "-"
+    write = writer(shape, idle_limit=idle_limit, to_terminal=to_stdout and sys.stdout.isatty())
+    with target(output) as file:
+        reading(sid, lambda source: write(source, file))
+    if not to_stdout:
+        console.say(f"written to {output}")
 
 
-def fetch(sid: uuid.UUID) -> tuple[bytes, bytes]:
-    """Return the log and the bytes of a recording, as auth has them."""
-    from runtime.audit.recording import BYTES, LOG
+@connecting
+@recordings.command(epilog=f"Examples:\n\n\b\n{_SEARCHES}")
+@click.argument("text")
+@click.option("--regex", is_flag=True, help="TEXT is a regular expression (Python's), for one line.")
+@click.option("-i", "--ignore-case", is_flag=True, help="Small letters are capitals, too.")
+@click.option("--user", metavar="NAME", default="", help="Sessions of one Teleport user.")
+@click.option("--node", metavar="NAME|ID", default="", help="Sessions on one node.")
+@click.option("--sid", "sids", type=click.UUID, multiple=True, help="This session; may be given several times.")
+@click.option("--from", "since", type=Moment(), help="Sessions that began at this time (UTC) or later, or ago (2h).")
+@click.option("--to", "until", type=Moment(), help="Sessions that began before this time (UTC), or ago.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Stop after so many matches."
+)
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Text for people; json: an object for each match, one a line.",
+)
+def search(
+    text: str,
+    user: str,
+    node: str,
+    sids: tuple[uuid.UUID, ...],
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    shape: str,
+    *,
+    regex: bool,
+    ignore_case: bool,
+) -> None:
+    """Find text in what sessions printed, as people saw it; the latest recordings first.
 
-    async def work(auth: AuthClient) -> tuple[bytes, bytes]:
-        found = [b"".join([piece async for piece in _pieces(auth, sid, part)]) for part in (LOG, BYTES)]
-        return found[0], found[1]
+    Each match is told with its session, how long after its begin the text stood there, whose it was, and the line.
+    Colours and other control sequences are left out, backspaces carried out. A match is within one line; what programs
+    such as editors draw here and there on the screen is found as it was drawn, piece by piece.
+    """
+    from runtime.api.search_messages import MAX_TEXT, RecordingSearch
+    from runtime.cli.tctl.searching import run
+    from runtime.core.errors import InvalidInput
 
-    return with_auth(work)
+    if not 0 < len(text) <= MAX_TEXT:
+        raise InvalidInput(f"TEXT has to have 1 to {MAX_TEXT} characters", hint="Say what to look for.")
+    wanted = RecordingSearch(
+        text=text,
+        regex=regex,
+        ignore_case=ignore_case,
+        user=user,
+        node=node,
+        sids=sids,
+        since=since,
+        until=until,
+        limit=limit,
+    )
+    run(wanted, as_json=shape == "json")
 
 
-async def _pieces(auth: AuthClient, sid: uuid.UUID, part: Part) -> AsyncGenerator[bytes, None]:
+@connecting
+@recordings.command(epilog=f"Examples:\n\n\b\n{_VERIFIES}")
+@click.argument("sids", metavar="[SID]...", nargs=-1, type=click.UUID)
+@click.option("--user", metavar="NAME", default="", help="Those of one Teleport user.")
+@format_option
+def verify(sids: tuple[uuid.UUID, ...], user: str, shape: str) -> None:
+    """Check that recordings are as the nodes wrote them; of all sessions that are over, if none is named.
+
+    Each line of a recording's log names the one before it and what was printed, and the cluster's storage has the head
+    of each log: a recording whose two files were both written anew is found, too. The exit code is 1 if one is not as
+    it was.
+    """
     from runtime.api import messages, methods
+    from runtime.cli.tctl.verifying import judge
+    from runtime.core.errors import CorruptState, NotFound
 
-    offset = 0
-    while data := (
-        await auth.call(methods.RECORDING_READ, messages.RecordingRead(sid=sid, part=part, offset=offset))
-    ).data:
-        yield data
-        offset += len(data)
-
-
-def _write(file: BinaryIO, shape: str, log: bytes, printed: bytes) -> None:
-    from runtime.audit.asciicast import asciicast
-    from runtime.audit.plain_text import plain_text
-
-    if shape == "log":
-        file.write(log)
-    elif shape == "bytes":
-        file.write(printed)
-    elif shape == "text":
-        file.write(plain_text(printed).encode())
-    else:
-        file.writelines(f"{line}\n".encode() for line in asciicast(_shown(log, printed)))
-    file.flush()
-
-
-def _shown(log: bytes, printed: bytes) -> Iterator[tuple[Frame, bytes]]:
-    from runtime.audit.recording import frames
-
-    return ((frame, printed[frame.offset : frame.offset + frame.size]) for frame in frames(log.split(b"\n")))
+    entries = ask(methods.RECORDINGS_LIST, messages.RecordingQuery(user=user)).recordings
+    known = {entry.session.sid: entry for entry in entries}
+    if unknown := [sid for sid in sids if sid not in known]:
+        raise NotFound(f"there is no recording of session {unknown[0]}", hint="See tctl recordings ls.")
+    chosen = [known[sid] for sid in dict.fromkeys(sids)] if sids else list(entries)
+    verdicts = [judge(entry) for entry in chosen if entry.over]
+    show(
+        shape,
+        lambda: f"{len(verdicts)} checked, {sum(bool(each.problems) for each in verdicts)} not as written",
+        lambda: [
+            {"sid": str(each.sid), "compared": each.compared, "problems": list(each.problems)} for each in verdicts
+        ],
+    )
+    for verdict in verdicts:
+        for problem in verdict.problems:
+            console.say(f"{verdict.sid}: {problem}")
+        if not verdict.problems and not verdict.compared:
+            console.say(f"{verdict.sid}: not compared: the storage has no head of it")
+    for entry in chosen:
+        if not entry.over:
+            console.say(f"{entry.session.sid}: not checked: it is not over")
+    if any(verdict.problems for verdict in verdicts):
+        raise CorruptState("recordings are not as they were written", hint="Compare with a copy of data_dir/log.")
 
 
 def recordings_table(entries: Iterable[RecordingEntry]) -> str:

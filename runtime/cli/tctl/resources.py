@@ -104,23 +104,29 @@ def create(files: tuple[str, ...], more: tuple[str, ...], *, force: bool) -> Non
     """Create resources from documents.
 
     They are read from FILEs, from the .yaml, .yml and .json files of folders, or from stdin (-). All documents are
-    checked before the first is written.
+    checked before the first is written. The value of a token is read from its Secret, if that is among them or in a
+    file NAME.yaml beside it; else one is made, and shown this once. tctl apply also changes what is there already.
     """
     if not (sources := (*files, *more)):
         raise click.UsageError("name a FILE, a folder, or - for stdin.", click.get_current_context())
-    from runtime.cli.tctl import documents
+    from runtime.api.documents import with_login
+    from runtime.cli.tctl import documents, manifests
 
-    resources = documents.load(sources)
+    loaded = manifests.load(sources)
+    for note in loaded.notes:
+        console.say(note)
 
     async def work(auth: AuthClient) -> None:
-        for place, resource in enumerate(resources):
+        for place, document in enumerate(loaded.desired):
+            resource = document.resource
             try:
-                created = await documents.write(auth, resource, force=force)
+                desired = await with_login(auth, document)
+                created, value = await documents.write(auth, desired, force=force)
             except TeleportError as error:
-                raise type(error)(str(error), hint=_and_now(error, resources[place + 1 :])) from error
+                rest = [each.resource for each in loaded.desired[place + 1 :]]
+                raise type(error)(str(error), hint=_and_now(error, rest)) from error
             console.out(f"{_named(resource)} has been {'created' if created else 'updated'}")
-            if created and resource.kind == "User":
-                console.say(f"{resource.name} has no way to log in yet: tctl users reset {resource.name} invites it")
+            follow_up(resource, created=created, value=value)
 
     with_auth(work)
 
@@ -151,6 +157,16 @@ def _kind(written: str) -> str | None:
     plain = written.lower().replace("_", "").replace("-", "")
     known: dict[str, str] = {**_SHORT, **{kind.lower(): kind for kind in KINDS.values()}}
     return known.get(plain) or known.get(plain.removesuffix("s"))
+
+
+def follow_up(resource: Resource, *, created: bool, value: str | None) -> None:
+    """Tell what a person needs after a resource was written: a token's new value, or how a user gets in."""
+    from runtime.core.resources import User
+
+    if value is not None:
+        console.out(f"  its value, which is shown only now: {console.visible(value)}")
+    if created and isinstance(resource, User) and resource.spec.credentials_secret_ref is None:
+        console.say(f"{resource.name} has no way to log in yet: tctl users reset {resource.name} invites it")
 
 
 def _named(resource: Resource) -> str:

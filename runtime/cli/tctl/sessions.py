@@ -36,7 +36,7 @@ def ls(shape: str) -> None:
     """List the sessions of all nodes, the oldest first. A command is listed once it has run for a second or two."""
     from runtime.api import messages, methods
 
-    entries = ask(methods.SESSIONS_LIST, messages.Nothing()).sessions
+    entries = ask(methods.SESSIONS_LIST, messages.SessionQuery()).sessions
     show(shape, lambda: sessions_table(entries), lambda: plain(entries))
 
 
@@ -76,7 +76,7 @@ async def _kill(auth: AuthClient, sids: Iterable[uuid.UUID]) -> list[NotFound]:
             ending.add(sid)
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     while ending:
-        listed = await auth.call(methods.SESSIONS_LIST, messages.Nothing())
+        listed = await auth.call(methods.SESSIONS_LIST, messages.SessionQuery())
         left = ending & {entry.session.sid for entry in listed.sessions}
         for sid in ending - left:
             console.say(f"session {sid} has ended")

@@ -29,7 +29,7 @@ def tokens() -> None:
 @tokens.command()
 @format_option
 def ls(shape: str) -> None:
-    """List the tokens that are good now, in full."""
+    """List the tokens that are good now, in full; of a declared one the name, for its value is in its Secret."""
     from runtime.api import messages, methods
 
     entries = ask(methods.TOKENS_LIST, messages.Nothing()).tokens
@@ -55,7 +55,10 @@ def delete(values: tuple[str, ...]) -> None:
 
 def tokens_table(entries: Iterable[TokenEntry]) -> str:
     """Return tokens as the manual's table."""
-    rows = ((entry.token, ",".join(map(_title, entry.roles)), _expiry(entry.expires)) for entry in entries)
+    rows = (
+        (entry.token or f"Token {entry.name}", ",".join(map(_title, entry.roles)), _expiry(entry.expires))
+        for entry in entries
+    )
     return table(("Token", "Role", "Expiry Time (UTC)"), rows)
 
 

@@ -16,6 +16,7 @@ import pytest
 from runtime.audit.chain import START
 from runtime.audit.events import EventType
 from runtime.audit.log import EventLog, Sync
+from runtime.audit.tail import Tail
 from runtime.audit.verify import verify
 from runtime.core.clock import ManualClock
 
@@ -121,6 +122,27 @@ def test_the_chain_goes_on_over_days_and_starts(log: EventLog, tmp_path: Path, c
     ]
     report = verify(tmp_path / "log", start=START)
     assert (report.files, report.events, report.problems) == (3, 4, [])
+
+
+async def test_a_clock_that_was_wrong(
+    log: EventLog, tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Years ahead at one start, right at the next: events go on in that file, whose chain holds, and it is said."""
+    folder = tmp_path / "log"
+    log.emit(EventType.AUTH, user="joe")
+    log.close()
+    ahead = EventLog(folder, ManualClock(datetime(2099, 1, 1, tzinfo=UTC)))
+    ahead.emit(EventType.AUTH, user="ann")
+    ahead.close()
+    tail = Tail(folder)
+    behind = tail.end()
+    again = EventLog(folder, clock)
+    again.emit(EventType.AUTH, user="bob")
+    again.close()
+    assert verify(folder, start=START).problems == []
+    assert behind is not None
+    assert [json.loads(line)["user"] for line in tail.read(behind, limit=10)[0]] == ["bob"]
+    assert "2099-01-01.00:00:00.log is of a day to come: events go on there until then" in caplog.text
 
 
 @pytest.mark.parametrize("cut", [1, 5, 60_000, 200_000])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -153,8 +154,32 @@ def test_files_that_were_removed_or_cut(world: World) -> None:
     lines, behind = tail.read(begin, limit=10)
     assert len(lines) == 1
     assert behind == tail.end()
-    beyond = Position(date(2017, 2, 4), 10**6)
-    assert tail.read(beyond, limit=10) == ([], beyond)
+
+
+def test_a_file_that_was_cut_off_begins_anew(world: World) -> None:
+    """Nobody hides what comes by taking away what is there."""
+    world.emit(3)
+    tail = Tail(world.folder)
+    behind = tail.end()
+    assert behind is not None
+    os.truncate(world.folder / "2017-02-03.00:00:00.log", 0)
+    assert tail.read(behind, limit=10) == ([], Position(behind.day))
+    world.emit(1)
+    lines, _ = tail.read(behind, limit=10)
+    assert [json.loads(line)["command"] for line in lines] == ["3"]
+
+
+def test_a_file_of_a_day_to_come_that_was_moved_away(world: World) -> None:
+    """The clock was wrong, and somebody has put that right: what there is comes again, and what comes is not missed."""
+    world.emit(2)
+    tail = Tail(world.folder)
+    lines, behind = tail.read(Position(date(2099, 1, 1), 100), limit=10)
+    assert (len(lines), behind) == (2, tail.end())
+    world.emit(1)
+    assert len(tail.read(behind, limit=10)[0]) == 1
+    for path in world.folder.glob("*.log"):
+        path.unlink()
+    assert tail.read(behind, limit=10) == ((), behind)
 
 
 def test_a_line_longer_than_a_read(world: World) -> None:

@@ -1,15 +1,13 @@
-"""A recording's two files verify each other, and become an asciicast."""
+"""A recording's two files verify each other."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable
 
 import pytest
 
-from runtime.audit.asciicast import asciicast
 from runtime.audit.events import EventType
 from runtime.audit.recording import Frame, Script, frames, verify
 
@@ -44,6 +42,8 @@ def test_as_it_was_written() -> None:
     ]  # fmt: skip
     assert printed[read[2].offset :][: read[2].size] == PIECES[1][1]
     assert read[0].terminal == (80, 25)
+    for size in ("", "80", "80:", ":25", "\u0663:25", "9" * 5000 + ":25", "80:25:1"):
+        assert Frame(0, "resize", fields={"size": size}).terminal is None
 
 
 @pytest.mark.parametrize(
@@ -77,29 +77,9 @@ def test_lines_that_cannot_be_read_hide_no_others() -> None:
         b"[]",
         b'{"event":"print"}',
         b'{"event":"print","ms":-1,"offset":0,"bytes":1}',
+        b'{"event":"print","ms":%d,"offset":0,"bytes":1}' % 2**53,
+        b'{"event":"x","ms":' + b"9" * 5000 + b"}",
+        b'{"event":"x","ms":0,"y":' + b"[" * 100_000,
         b'{"ms":1}',
     ]
     assert len(list(frames([*nonsense, *log.splitlines()]))) == 6
-
-
-def test_an_asciicast() -> None:
-    """Version 2: a header, output in seconds, sizes; a character that lies across two outputs is one."""
-    log, printed = recording()
-    found = [(frame, printed[frame.offset :][: frame.size]) for frame in frames(log.splitlines())]
-    header, *lines = map(json.loads, asciicast(found))
-    assert header == {
-        "version": 2,
-        "width": 80,
-        "height": 25,
-        "timestamp": 1486169160,
-        "title": "joe as root, session 4c146ec8-eab6-41e6-b1b3-40167e68e931",
-    }
-    assert lines == [[0.005, "o", "hello "], [0.009, "o", "€\r\n"], [0.02, "r", "120x40"], [0.04, "o", "\ufffd bye"]]
-
-
-def test_an_asciicast_of_a_command_without_a_terminal() -> None:
-    """It has a size all the same, for players want one; what is cut off at the end is told."""
-    found = [(Frame(0, "exec", fields={"command": "cat x"}), b""), (Frame(7, "print", 0, 1), b"\xe2")]
-    header, last = map(json.loads, asciicast(found))
-    assert (header["width"], header["height"], header["command"]) == (80, 25, "cat x")
-    assert last == [0.007, "o", "\ufffd"]

@@ -107,6 +107,26 @@ def test_old_files_that_were_removed(folder: Path) -> None:
     assert len(verify(folder, start=START).problems) == 1
 
 
+@pytest.mark.parametrize("kind", ["folder", "link", "copy", "rotated"])
+def test_two_files_of_a_day(folder: Path, kind: str) -> None:
+    """What stands beside the files of the log is named, whatever it is, and the rest is checked."""
+    other = folder / ("2017-02-05.00:00:00.log" if kind in ("folder", "link") else "2017-02-03.00:00:00.log.1")
+    first = min(folder.iterdir())
+    if kind == "folder":
+        other.mkdir()
+    elif kind == "link":
+        other.symlink_to(first)
+    else:
+        other.write_bytes(first.read_bytes())
+        if kind == "rotated":
+            first.unlink()
+    report = verify(folder)
+    assert report.events == (5 if kind == "rotated" else 10)
+    (problem,) = report.problems
+    assert (problem.path, problem.line) == (other, 0)
+    assert "this is no file" in problem.what
+
+
 def test_a_file_that_is_none_of_the_logs(folder: Path) -> None:
     """It is named, and not read."""
     (folder / "2017-02-03.12:00:00.log").write_text("nonsense")

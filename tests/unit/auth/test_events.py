@@ -21,6 +21,7 @@ from runtime.backend.memory import MemoryBackend
 from runtime.core.clock import ManualClock
 
 HOUR = timedelta(hours=1)
+SERVERS = ("00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002")
 
 
 class Servers:
@@ -31,8 +32,8 @@ class Servers:
         self.backend = MemoryBackend(clock=self.clock)
         self.view = EventView(self.backend, self.clock.now)
         self.logs = [EventLog(folder / name, self.clock) for name in ("one", "two")]
-        sink = StorageSink(self.backend, self.clock.now)
-        self.outlets = [Outlet(folder / name, sink) for name in ("one", "two")]
+        self.sinks = [StorageSink(self.backend, self.clock.now, server=server) for server in SERVERS]
+        self.outlets = [Outlet(folder / name, sink) for name, sink in zip(("one", "two"), self.sinks, strict=True)]
 
     def emit(self, server: int, command: str, user: str = "joe") -> None:
         """Log an event at one of them; a second passes."""
@@ -103,7 +104,7 @@ async def test_what_is_put_there_twice_is_told_once(servers: Servers, tmp_path: 
     servers.clock.advance(HOUR)
     servers.emit(0, "3")
     (tmp_path / "one" / ".storage.position").unlink()
-    servers.outlets[0] = Outlet(tmp_path / "one", StorageSink(servers.backend, servers.clock.now))
+    servers.outlets[0] = Outlet(tmp_path / "one", servers.sinks[0])
     await servers.ship()
     assert await servers.found(Filter()) == ["0", "1", "2", "3"]
 
@@ -149,8 +150,33 @@ async def test_a_segment_that_cannot_be_read_hides_no_other(servers: Servers) ->
     """The rest is told."""
     servers.emit(0, "there")
     await servers.ship()
-    await servers.backend.put(f"{PREFIX}{servers.clock.now():%Y-%m-%dT%H}/x", b"nonsense")
+    await servers.backend.put(f"{PREFIX}{servers.clock.now():%Y-%m-%d/%H}/x", b"nonsense")
     assert await servers.found(Filter()) == ["there"]
+
+
+async def test_lines_that_are_no_events(servers: Servers, tmp_path: Path) -> None:
+    """What was cut off or written into the log by hand is in no answer, and keeps nothing out; `verify` names it."""
+    servers.emit(0, "before")
+    file = next((tmp_path / "one").glob("*.log"))
+    uid = json.loads(file.read_text())["uid"]
+    cut = f'{{"event":"exec","uid":"{uid}","time":"2017-02-03T20:30:00Z","comm'.encode()
+    for line in (b"", b"nonsense", b"\xff\x00\xfe", b"[]", b'{"event":"exec"}', cut, b'{"uid":"short"}'):
+        with file.open("ab") as log:
+            log.write(line + b"\n")
+    servers.emit(0, "after")
+    await servers.ship()
+    assert await servers.found(Filter()) == ["before", "after"]
+    assert await servers.found(Filter(text="nonsense")) == []
+
+
+async def test_the_id_of_another_event_hides_nothing(servers: Servers) -> None:
+    """A node that uses one again is told of twice: it cannot replace what it has told before."""
+    uid = "01a205ac-4f09-73a6-99dc-8ab13bc719f6"
+    for command in ("rm -rf /", "true"):
+        servers.logs[0].emit(EventType.EXEC, command=command, uid=uid)
+        servers.logs[1].emit(EventType.EXEC, command=command, uid=uid)
+    await servers.ship()
+    assert sorted(await servers.found(Filter())) == ["rm -rf /", "true"]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ async def test_a_login_gives_a_certificate(world: World) -> None:
     totp = await sign_up(world, (await invite(world, "joe", "joe", "root")).token)
     reply = await world.call(PROXY, methods.LOGIN, login(world, totp, ttl=3600))
     certificate = read_certificate(reply.certificate.encode())
-    assert certificate.principals == ("joe", "root")
+    assert certificate.principals == ("joe", "root", "join:teleport.internal")
     assert (reply.user, reply.cluster, reply.expires) == ("joe", "main", world.clock.now() + HOUR)
     assert len(reply.authorities) == 2
 
@@ -286,7 +286,7 @@ async def test_only_who_signed_up_is_locked(world: World) -> None:
 
 async def test_tokens_are_revoked_wherever_they_are(world: World) -> None:
     """A join token and an invite by the same method; a static one says why not; an unknown one that it is not there."""
-    token, invited = await world.token(), await invite(world)
+    token, invited = await world.token(labels={"env": "prod"}, max_uses=2), await invite(world)
 
     async def delete(value: str) -> None:
         await world.call(ADMIN, methods.TOKENS_DELETE, m.TokenValue(token=SecretStr(value)))
@@ -300,7 +300,11 @@ async def test_tokens_are_revoked_wherever_they_are(world: World) -> None:
             await delete(gone)
     left = (await world.call(ADMIN, methods.TOKENS_LIST, m.Nothing())).tokens
     assert [entry.token for entry in left] == [STATIC.token]
-    assert len(world.audit.of(EventType.TOKEN_DELETED)) == 2
+    (created,) = world.audit.of(EventType.TOKEN_CREATED)
+    deleted, withdrawn = world.audit.of(EventType.TOKEN_DELETED)
+    assert created == deleted
+    assert (created["roles"], created["labels"], created["uses_left"]) == (["node"], ["env=prod"], 2)
+    assert (withdrawn["roles"], withdrawn["user"], withdrawn["by"]) == (["signup"], invited.user, str(ADMIN))
 
 
 async def test_no_token_is_in_the_log(world: World) -> None:
@@ -375,9 +379,29 @@ async def test_a_kind_that_is_none(world: World, kind: str) -> None:
 
 
 async def test_resources_are_audited(world: World) -> None:
-    """Who wrote or removed which resource is in the log."""
-    role = "{apiVersion: teleport.internal/v1, kind: Role, metadata: {name: dev}, spec: {}}"
-    await world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=role))
+    """Who wrote or removed which resource, and what changed of it, is in the log; what was refused is not."""
+    role = "{apiVersion: teleport.internal/v1, kind: Role, metadata: {name: dev}, spec: {allow: {logins: [LOGIN]}}}"
+    for login, overwrite in (("dev", False), ("root", True)):
+        document = m.ResourceDocument(document=role.replace("LOGIN", login), overwrite=overwrite)
+        await world.call(ADMIN, methods.RESOURCES_WRITE, document)
+    with pytest.raises(AlreadyExists):
+        await world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=role.replace("LOGIN", "eve")))
     await world.call(ADMIN, methods.RESOURCES_REMOVE, m.ResourceRef(kind="Role", name="dev"))
-    expected = {"kind": "Role", "name": "dev", "by": str(ADMIN)}
-    assert world.audit.of(EventType.RESOURCE_WRITTEN, EventType.RESOURCE_REMOVED) == [expected, expected]
+    who = {"kind": "Role", "name": "dev", "by": str(ADMIN)}
+    created, updated, removed = world.audit.of(EventType.RESOURCE_WRITTEN, EventType.RESOURCE_REMOVED)
+    origin = 'metadata.origin: none -> "tctl"'
+    assert created == {**who, "changes": [origin, 'spec.allow.logins: none -> ["dev"]']}
+    assert updated == {**who, "changes": ['spec.allow.logins: ["dev"] -> ["root"]']}
+    assert removed == {**who, "changes": ['metadata.origin: "tctl" -> none', 'spec.allow.logins: ["root"] -> none']}
+    request = m.UserRequest(name="joe", logins=("joe",))
+    await world.call(ADMIN, methods.USERS_CREATE, request)
+    await world.call(ADMIN, methods.USERS_DELETE, m.Name(name="joe"))
+    assert world.audit.of(EventType.RESOURCE_WRITTEN)[-1] == {
+        "kind": "User",
+        "name": "joe",
+        "by": str(ADMIN),
+        "changes": [origin, 'spec.logins: none -> ["joe"]'],
+    }
+    (deleted,) = world.audit.of(EventType.USER_DELETED)
+    assert (deleted["user"], deleted["by"]) == ("joe", str(ADMIN))
+    assert 'spec.logins: ["joe"] -> none' in str(deleted["changes"])

@@ -64,7 +64,7 @@ def test_a_users_certificate(issuer: Issuer, authorities: LocalAuthorities, audi
         "user": "joe",
         "kind": "user",
         "subject": "joe",
-        "principals": ["joe", "root"],
+        "principals": ["joe", "root", "join:teleport.internal"],
         "serial": "7",
         "expires": "2026-01-02T11:00:00Z",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from runtime.core.callers import Caller, CallerKind
 from runtime.core.clock import ManualClock
 from runtime.core.errors import AccessDenied, NotFound, Unavailable
 from tests.unit.auth.recorder import Recorder
+from tests.unit.auth.test_signed_reads import People
 from tests.unit.auth.world import ADMIN, PROXY, World, error_of
 
 NODE, OTHER = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
@@ -432,15 +434,15 @@ async def test_the_log_leads_to_the_list() -> None:
         )
         report = m.SessionReport(boot=BOOT, time=world.clock.now(), sessions=(session,))
         await world.call(node, methods.SESSIONS_REPORT, report)
-        (entry,) = (await world.call(ADMIN, methods.SESSIONS_LIST, m.Nothing())).sessions
+        (entry,) = (await world.call(ADMIN, methods.SESSIONS_LIST, m.SessionQuery())).sessions
         assert (entry.session, entry.node, entry.hostname) == (session, NODE, "luna")
         await world.call(ADMIN, methods.SESSIONS_KILL, m.SessionKill(sid=SID))
         assert [event["by"] for event in world.audit.of(EventType.SESSION_KILLED)] == [str(ADMIN)]
         await world.call(node, methods.AUDIT, m.AuditEvents(events=(end,)))
-        assert (await world.call(ADMIN, methods.SESSIONS_LIST, m.Nothing())).sessions == ()
+        assert (await world.call(ADMIN, methods.SESSIONS_LIST, m.SessionQuery())).sessions == ()
         for caller in (node, PROXY, Caller(CallerKind.USER, "joe", "192.0.2.1")):
             for error in (
-                await error_of(world, caller, methods.SESSIONS_LIST, m.Nothing()),
+                await error_of(world, caller, methods.SESSIONS_LIST, m.SessionQuery()),
                 await error_of(world, caller, methods.SESSIONS_KILL, m.SessionKill(sid=SID)),
             ):
                 assert isinstance(error, AccessDenied)
@@ -473,3 +475,50 @@ async def test_a_start_that_cannot_be_kept_is_not_logged(monkeypatch: pytest.Mon
         assert len(world.audit.of(EventType.SESSION_START)) == 1
     finally:
         await world.stop()
+
+
+async def test_a_proxy_is_told_what_its_user_may_know() -> None:
+    """One's own sessions; those of others with the verb list; one by its id with read or join; and never more."""
+    world = World()
+    await world.start()
+    people = People(world)
+    try:
+        node = Caller(CallerKind.NODE, NODE, "198.51.100.1")
+        other = uuid.UUID(int=SID.int + 1)
+        for sid, user in ((SID, "joe"), (other, "ann")):
+            event = m.AuditEvent(
+                event=EventType.SESSION_START,
+                uid=uuid.uuid4(),
+                time=world.clock.now(),
+                fields={"sid": str(sid), "user": user, "login": "root", "size": "80:24"},
+            )
+            await world.call(node, methods.AUDIT, m.AuditEvents(events=(event,)))
+        for verb in ("list", "read", "join"):
+            rules = [{"resources": ["session"], "verbs": [verb]}]
+            await declare(world, "Role", verb, {"allow": {"rules": rules}})
+        for name, roles in (("joe", []), ("lister", ["list"]), ("reader", ["read"]), ("joiner", ["join"])):
+            await declare(world, "User", name, {"logins": ["root"] if not roles else [], "roles": roles})
+
+        async def told(reader: str, sid: uuid.UUID | None = None) -> set[uuid.UUID]:
+            target = f"/webapi/sessions?sid={sid}" if sid else "/webapi/sessions"
+            query = m.SessionQuery(signed=people.signed(reader, target), sid=sid)
+            listed = await world.call(PROXY, methods.SESSIONS_LIST, query)
+            assert all(entry.session.joinable for entry in listed.sessions)
+            return {entry.session.sid for entry in listed.sessions}
+
+        assert await told("joe") == {SID}
+        assert await told("lister") == {SID, other}
+        assert await told("reader") == await told("joiner") == set()
+        for reader in ("lister", "reader", "joiner"):
+            assert await told(reader, other) == {other}
+            assert await told(reader, uuid.uuid4()) == set()
+        with pytest.raises(AccessDenied, match="there is no user 'nobody'"):
+            await told("nobody")
+    finally:
+        await world.stop()
+
+
+async def declare(world: World, kind: str, name: str, spec: dict[str, object]) -> None:
+    """Create a resource."""
+    document = {"apiVersion": "teleport.internal/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    await world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=json.dumps(document)))

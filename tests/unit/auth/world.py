@@ -74,7 +74,7 @@ class World:
 
     async def raw(self, caller: Caller, method: str, params: m.Message) -> object:
         """Call whatever is named."""
-        async with self._session(caller) as session:
+        async with self.session(caller) as session:
             return await session.call(method, params.model_dump(mode="json"))
 
     async def token(self, *roles: str, **more: object) -> str:
@@ -104,7 +104,8 @@ class World:
         return await self.call(caller, methods.HEARTBEAT, m.Heartbeat(presence=presence))
 
     @asynccontextmanager
-    async def _session(self, caller: Caller) -> AsyncIterator[Session]:
+    async def session(self, caller: Caller) -> AsyncIterator[Session]:
+        """Yield a conversation of somebody with auth."""
         ours, theirs = Pipe.pair()
         serving = Session(theirs, self.service._dispatcher.serve(caller), peer=str(caller))
         asking = Session(ours)

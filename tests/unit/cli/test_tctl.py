@@ -85,6 +85,9 @@ def test_the_first_line_of_help_fits_where_commands_are_listed(path: tuple[str, 
         (["get", "a\x1bb"], r"a\\\\x1bb"),
         (["rm", "role"], "expected role/NAME"),
         (["create"], "name a FILE, a folder, or - for stdin"),
+        (["plan"], "name a FILE, a folder, or - for stdin"),
+        (["apply", "--prune"], "name a FILE, a folder, or - for stdin"),
+        (["plan", "x.yaml", "--format=yaml"], "'yaml' is not one of 'text', 'json'"),
         (["completion", "csh"], "'csh' is not one of"),
     ],
 )
@@ -103,7 +106,14 @@ def test_nothing_heavy_is_imported_before_auth_is_called() -> None:
         "try:\n    console.run(tctl, sys.argv[1:])\nexcept SystemExit:\n    pass\n"
         "print({'asyncssh', 'pydantic', 'cryptography', 'asyncio'} & sys.modules.keys(), file=sys.stderr)\n"
     )
-    for arguments in (["version"], ["users", "--help"], ["usrs"], ["completion", "bash"], ["get", "--help"]):
+    for arguments in (
+        ["version"],
+        ["users", "--help"],
+        ["usrs"],
+        ["completion", "bash"],
+        ["get", "--help"],
+        ["apply", "-h"],
+    ):
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=True
         )
@@ -134,6 +144,8 @@ def test_the_completion_script(shell: str) -> None:
                 "sessions",
                 "get",
                 "create",
+                "plan",
+                "apply",
                 "rm",
                 "completion",
                 "help",

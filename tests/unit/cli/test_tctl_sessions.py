@@ -77,6 +77,8 @@ def test_json(auth: AuthThread) -> None:
             "started": "2026-11-22T20:01:02Z",
             "command": "make",
             "interactive": False,
+            "joinable": False,
+            "parties": [],
         },
         "node": NODE,
         "hostname": "",

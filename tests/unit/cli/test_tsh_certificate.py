@@ -14,6 +14,7 @@ from runtime.cli.profile import known_hosts_line
 from runtime.cli.tsh_certificate import accept, host_authorities, read_login
 from runtime.cli.tsh_messages import AuthorityKeys, LoginReply
 from runtime.core.errors import AccessDenied
+from runtime.core.joining import JOIN_LOGIN
 from runtime.core.resources.names import NAME_PATTERN
 from runtime.pki import extensions
 from runtime.pki.certificate import read_certificate
@@ -95,10 +96,18 @@ WRONG: dict[str, tuple[Callable[[Setting], LoginReply], str]] = {
     "other key": (lambda s: s.signed(key=generate_key()), "for another key than ours"),
     "other key id": (lambda s: s.signed(key_id="root"), "is for user 'root'"),
     "no principals": (lambda s: s.signed(principals=[]), "for no login at all"),
+    "no login": (lambda s: s.signed(principals=[JOIN_LOGIN]), "for no login at all"),
     "for ever": (lambda s: s.signed(valid=(AFTER, 2**64 - 1)), "longer than 30 hours"),
     "not yet valid": (lambda s: s.signed(valid=(AFTER + 120, BEFORE)), "by this machine's clock"),
     "expired": (lambda s: s.signed(valid=(AFTER - 600, AFTER)), "by this machine's clock"),
 }
+
+
+def test_the_principal_for_joining_is_no_login(setting: Setting) -> None:
+    """It is not shown among the logins, and nobody logs in as it by default."""
+    for principals, joins in ((["joe"], False), (["joe", JOIN_LOGIN], True), ([JOIN_LOGIN, "joe"], True)):
+        login = accept(setting.signed(principals=principals), user="joe", key=setting.key.public, now=NOW)
+        assert (login.logins, login.join_sessions) == (("joe",), joins)
 
 
 @pytest.mark.parametrize("what", WRONG)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runtime.core.errors import InvalidInput
+from runtime.core.joining import JOIN_LOGIN
 from runtime.pki.claims import HostClaims, MemberClaims, MemberRole, UserClaims, parse_networks
 
 HOUR = timedelta(hours=1)
@@ -53,6 +54,10 @@ def test_user_may(changes: dict[str, Any]) -> None:
         ({"logins": ("x" * 33,)}, "expected a login"),
         ({"logins": (None,)}, "login"),
         ({"logins": tuple(f"u{n}" for n in range(257))}, "256 is the most"),
+        ({"logins": tuple(f"u{n}" for n in range(256)), "join_sessions": True}, "256 is the most"),
+        ({"logins": (JOIN_LOGIN,)}, "expected a login"),
+        ({"logins": (JOIN_LOGIN,), "join_sessions": True}, "expected a login"),
+        ({"logins": (), "join_sessions": True}, "without principals"),
         ({"user": ""}, "user"),
         ({"user": "joe root"}, "user"),
         ({"user": "joe\0"}, "user"),

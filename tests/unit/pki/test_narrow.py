@@ -35,6 +35,7 @@ claims = st.builds(
     permit_pty=st.booleans(),
     permit_port_forwarding=st.booleans(),
     permit_agent_forwarding=st.booleans(),
+    join_sessions=st.booleans(),
     source_addresses=subset(NETWORKS),
     force_command=st.sampled_from([None, "uptime", "id"]),
 )
@@ -56,6 +57,7 @@ def test_never_wider(first: UserClaims, asked: UserClaims, later: timedelta) -> 
         assert identity.permit_pty <= wider.permit_pty
         assert identity.permit_port_forwarding <= wider.permit_port_forwarding
         assert identity.permit_agent_forwarding <= wider.permit_agent_forwarding
+        assert identity.join_sessions <= wider.join_sessions
         assert wider.force_command in (None, identity.force_command)
         if wider.source_addresses:
             assert identity.source_addresses

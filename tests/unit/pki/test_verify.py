@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import SSHCertificateType
 
 from runtime.core.errors import AccessDenied, InvalidInput
+from runtime.core.joining import JOIN_LOGIN
 from runtime.core.resources.authority import Authority, AuthorityType, Generation
 from runtime.pki.keys import KeyAlgorithm, PublicKey, generate_key
 from runtime.pki.signing import sign_host, sign_member, sign_user
@@ -93,6 +94,15 @@ def test_no_principals() -> None:
     line = sign_raw(HOST_CA.key, KEY, principals=[], certificate_type=HOST_TYPE, key_id=HOST_ID, valid=WINDOW)
     with pytest.raises(AccessDenied, match="no principals"):
         verify_host(line, "db1", TRUST, NOW, cluster="main")
+
+
+def test_the_principal_for_joining_is_no_login() -> None:
+    """It is told apart from the logins; alone it makes no certificate of a person, and twice neither."""
+    for principals, joins in ((["joe"], False), (["joe", JOIN_LOGIN], True), ([JOIN_LOGIN, "joe"], True)):
+        identity = verify_user(raw_user(principals=principals), TRUST, NOW)
+        assert (identity.logins, identity.join_sessions) == (("joe",), joins)
+    for principals in ([JOIN_LOGIN], ["joe", JOIN_LOGIN, JOIN_LOGIN], ["joe", JOIN_LOGIN.upper()]):
+        refused(raw_user(principals=principals), "claims what no user certificate may")
 
 
 @pytest.mark.parametrize("principals", [["joe,root"], ["*"], ["Joe"], [f"node.{HOST_ID}"], ["joe", "joe"], [""]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
+from runtime.api.proving import Unauthenticated
 from runtime.core.errors import (
     AccessDenied,
     AlreadyExists,
@@ -18,7 +19,6 @@ from runtime.core.errors import (
 )
 from runtime.proxy.faults import fault_of
 from runtime.proxy.limits import TooManyRequests
-from runtime.proxy.signed import Unauthenticated
 
 
 @pytest.mark.parametrize(

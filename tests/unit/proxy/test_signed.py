@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
+from runtime.api.proving import Claim, Unauthenticated, prove
 from runtime.core.errors import AccessDenied
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki.claims import MemberClaims, MemberRole
@@ -22,15 +23,7 @@ from runtime.pki.signing import random_serial, sign_member
 from runtime.pki.sshsig import sign
 from runtime.pki.standing import check_source
 from runtime.pki.trust import Signer, Trust
-from runtime.proxy.signed import (
-    AUDITED_PER_SOURCE,
-    MAX_HEADER_BYTES,
-    Claim,
-    SignedRequests,
-    Unauthenticated,
-    prove,
-    read_claim,
-)
+from runtime.proxy.signed import AUDITED_PER_SOURCE, MAX_HEADER_BYTES, SignedRequests, read_claim
 from tests.unit.proxy.world import NOW, Login, World
 
 TARGET = "/webapi/nodes?label=env%3Dprod"

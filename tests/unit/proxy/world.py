@@ -13,6 +13,7 @@ from aiohttp import web
 
 from runtime.api.client import AuthClient
 from runtime.api.messages import Presence
+from runtime.api.proving import Claim
 from runtime.api.signed import signed_headers
 from runtime.audit.events import EventType
 from runtime.audit.log import Field
@@ -30,7 +31,8 @@ from runtime.proxy.cluster import ClusterView
 from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.lists import ClusterLists
 from runtime.proxy.recordings import RecordingRoutes
-from runtime.proxy.signed import Claim, SignedRequests
+from runtime.proxy.running import RunningRoutes
+from runtime.proxy.signed import SignedRequests
 
 NOW = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
 
@@ -84,6 +86,7 @@ class World:
             auth=auth,
             lists=ClusterLists(self.view, signed),
             recordings=RecordingRoutes(auth, signed),
+            running=RunningRoutes(auth, signed),
             address="proxy.example:3080",
             ssh_port=3023,
             limits=WebLimits(),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,21 +13,19 @@ from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.session import Stream
-from runtime.audit.events import EventType
 from runtime.audit.log import EventLog
 from runtime.auth.declared import Declared
 from runtime.auth.server import AuthOptions, AuthService, open_authorities
 from runtime.backend.memory import MemoryBackend
 from runtime.core.callers import CallerKind
 from runtime.core.clock import SystemClock
-from runtime.core.errors import AccessDenied, InvalidInput, Unavailable
+from runtime.core.errors import AccessDenied, Unavailable
 from runtime.core.keys import resource
 from runtime.core.resources import Origin, Resource, Role, encode
-from runtime.service import following, remote_audit
+from runtime.service import following
 from runtime.service.directory import Directory
 from runtime.service.following import Following
 from runtime.service.identity import DataDir
-from runtime.service.remote_audit import RemoteAudit
 from tests.unit.core.test_access import role, user
 
 CLOCK = SystemClock()
@@ -87,7 +83,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def running(service: Following | RemoteAudit | Directory) -> AsyncIterator[None]:
+async def running(service: Following | Directory) -> AsyncIterator[None]:
     """Let it run beside the body."""
     task = asyncio.create_task(service.run())
     try:
@@ -208,54 +204,3 @@ async def test_the_list_of_nodes_goes_on_while_auth_is_away(world: World) -> Non
     with pytest.raises(Unavailable):
         await Directory(alone).nodes()
     await alone.close()
-
-
-async def test_events_of_a_member_arrive_in_order_with_its_own_id(world: World) -> None:
-    """What it says of who it is does not count; time and uid are those of when it happened."""
-    async with world.client() as auth:
-        audit = RemoteAudit(auth, CLOCK)
-        for number in range(600):
-            audit.emit(EventType.EXEC, command=f"echo {number}", exitCode=0, server_id="another", user="joe")
-        async with running(audit):
-            await audit.flush(10)
-    lines = [json.loads(line) for line in world.events().splitlines()]
-    assert [line["command"] for line in lines] == [f"echo {number}" for number in range(600)]
-    assert {line["server_id"] for line in lines} == {NODE}
-    assert len({line["uid"] for line in lines}) == 600
-
-
-async def test_a_member_cannot_tell_of_what_only_auth_knows(world: World) -> None:
-    """A node that claims a certificate was issued is refused, and nothing of its batch is logged."""
-    events = [
-        m.AuditEvent(event=name, uid=uuid.uuid4(), time=CLOCK.now(), fields={"user": "joe"})
-        for name in ("exec", "cert.issued", "nonsense")
-    ]
-    async with world.client() as auth:
-        for some in (events[:2], events[2:]):
-            with pytest.raises(InvalidInput, match="cannot tell of"):
-                await auth.call(methods.AUDIT, m.AuditEvents(events=tuple(some)))
-    assert world.events() == ""
-    for kind in (CallerKind.USER, CallerKind.ADMIN, CallerKind.NOBODY):
-        with pytest.raises(AccessDenied):
-            async with world.client(kind) as auth:
-                await auth.call(methods.AUDIT, m.AuditEvents(events=()))
-
-
-async def test_events_wait_while_auth_is_away(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """They are there when it is back; of too many the oldest are lost, which the log says."""
-    monkeypatch.setattr(remote_audit, "MAX_WAITING", 3)
-    caplog.set_level("INFO")
-    async with world.client() as auth:
-        dial, auth._dial = auth._dial, away
-        audit = RemoteAudit(auth, CLOCK)
-        for number in range(5):
-            audit.emit(EventType.EXEC, command=str(number))
-        async with running(audit):
-            await until(lambda: "events wait for auth" in caplog.text)
-            assert world.events() == ""
-            auth._dial = dial
-            await audit.flush(10)
-    assert [json.loads(line)["command"] for line in world.events().splitlines()] == ["2", "3", "4"]
-    assert "2 audit events were lost" in caplog.text
