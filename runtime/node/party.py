@@ -9,7 +9,6 @@ Everybody sees the same output. A newcomer sees the end of what there was, and t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -22,8 +21,6 @@ MAX_GUESTS = 32
 """People who have joined one session: each is sent all that it prints."""
 TAIL_BYTES = 64 * 1024
 """What a newcomer sees of what was printed before: some full screens."""
-_PIECES = 256
-"""Of single letters there would be many, each an object of its own."""
 KEYS_SECONDS = 1.0
 """What one person types within so long is one entry of the recording."""
 
@@ -85,35 +82,31 @@ class Timer(Protocol):
 
 
 class Tail:
-    """The end of what was printed; less than two such ends are kept of it, and nothing is copied as it passes."""
+    """The end of what was printed: a ring, so that a session that prints for weeks takes no more than its limit."""
 
     def __init__(self, limit: int = TAIL_BYTES) -> None:
         self._limit = limit
-        self._pieces: deque[bytes] = deque()
-        self._size = 0
+        self._kept = bytearray()
+        self._oldest = 0
 
     def add(self, data: bytes) -> None:
         """Print more."""
-        if len(data) > self._limit:
-            data = data[-self._limit :]
-        self._pieces.append(data)
-        self._size += len(data)
-        while self._size - len(self._pieces[0]) >= self._limit:
-            self._size -= len(self._pieces.popleft())
-        if len(self._pieces) > _PIECES:
-            whole = self._whole()
-            self._pieces = deque([whole])
-            self._size = len(whole)
+        data = data[-self._limit :]
+        if room := self._limit - len(self._kept):
+            self._kept += data[:room]
+            data = data[room:]
+        while data:
+            end = min(self._oldest + len(data), self._limit)
+            piece, data = data[: end - self._oldest], data[end - self._oldest :]
+            self._kept[self._oldest : end] = piece
+            self._oldest = end % self._limit
 
     def read(self) -> bytes:
         """Return it; where something is missing before it, from the first whole line on."""
-        whole = self._whole()
-        if len(whole) < self._limit:
-            return whole
-        return whole.partition(b"\n")[2] or whole
-
-    def _whole(self) -> bytes:
-        return b"".join(self._pieces)[-self._limit :]
+        kept = bytes(self._kept[self._oldest :] + self._kept[: self._oldest])
+        if len(kept) < self._limit:
+            return kept
+        return kept.partition(b"\n")[2] or kept
 
 
 class Keystrokes:

@@ -21,8 +21,8 @@ CONNECTIONS, EACH = 20, 10
 SECONDS = 60.0
 LOOKS = 10
 LINE = "x" * 79
-# First twice what the node keeps of a terminal for those who join it: this would grow for a quarter of an hour.
-FIRST = 2 * TAIL_BYTES
+# First what the node keeps of a terminal for those who join it: this would grow for a quarter of an hour.
+FIRST = TAIL_BYTES
 # `read` waits, and makes no process for that, as `sleep` would.
 SCRIPT = f"printf '%0{FIRST}d'; while :; do echo {LINE}; read -t 1 unused; done"
 
