@@ -33,6 +33,10 @@ class EventType(StrEnum):
 
     RECORDING_DELETED = "recording.deleted"
     """Auth has deleted a recording, whose `reason` is age or size (`audit` in teleport.yaml)."""
+    RECORDING_READ = "recording.read"
+    """Somebody (`by`) plays, exports or verifies the recording of `user`: told once for each quarter of an hour."""
+    RECORDINGS_SEARCHED = "recordings.searched"
+    """An administrator (`by`) has looked for `text` in so many recordings (`count`)."""
     SESSION_KILLED = "session.killed"
     """An administrator (`by`) had it ended."""
 

@@ -98,13 +98,13 @@ def test_version(name: str) -> None:
         ("teleport", {"configure", "help", "start", "status", "version"}),
         (
             "tctl",
-            {"audit", "auth", "completion", "create", "events", "get", "help", "nodes", "recordings", "rm", "sessions"}
-            | {"tokens", "users", "version"},
+            {"apply", "audit", "auth", "completion", "create", "events", "get", "help", "nodes", "plan", "recordings"}
+            | {"rm", "sessions", "tokens", "users", "version"},
         ),
         (
             "tsh",
-            {"agent", "clusters", "completion", "config", "help", "login", "logout", "ls", "play", "recordings", "scp"}
-            | {"sftp", "ssh", "status", "version"},
+            {"agent", "clusters", "completion", "config", "help", "join", "login", "logout", "ls", "play", "recordings"}
+            | {"scp", "sessions", "sftp", "ssh", "status", "version"},
         ),
     ],
 )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import asdict
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from runtime.api import event_messages as em
 from runtime.api import messages as m
 from runtime.api import methods
+from runtime.audit.events import EventType
 from runtime.audit.search import Filter
 from runtime.auth.dispatch import Dispatcher, EmitPiece
 from runtime.auth.events import PAGE_LINES, pages
@@ -21,6 +25,10 @@ from runtime.core.resources import RuleResource, User, Verb
 
 RECORDINGS_PATH = "/webapi/recordings"
 """Where a proxy serves them: below it, what people sign (`runtime.proxy.recordings`)."""
+READ_AGAIN = timedelta(minutes=15)
+"""Who reads a recording asks for many pieces of it: after so long that is told anew."""
+MAX_READERS = 10_000
+"""Pairs of reader and recording that are remembered; beyond that one may be told twice."""
 
 
 class EventHandlers:
@@ -28,6 +36,8 @@ class EventHandlers:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._told: OrderedDict[tuple[str, UUID], datetime] = OrderedDict()
+        """Who reads what, and since when the log has it."""
 
     def register(self, dispatcher: Dispatcher) -> None:
         """Serve the methods of this group."""
@@ -82,20 +92,43 @@ class EventHandlers:
 
     async def read(self, caller: Caller, params: m.RecordingRead) -> m.RecordingData:
         """Return bytes of a recording. Raises AccessDenied, NotFound, Unavailable."""
+        if caller.kind is CallerKind.AUTH:
+            # Another auth server has looked whether its caller may, told of it, and asks for what only this one has.
+            return m.RecordingData(data=await self._parts.recordings.read(params, forward=False))
         if caller.kind is CallerKind.PROXY:
             path = f"{RECORDINGS_PATH}/{params.sid}/{params.part}"
             reader = await signed_by(self._parts, caller, params.signed, path)
-            reads = await self._reader(reader)
-            if not reads(await self._parts.recordings.entry(params.sid)):
-                raise AccessDenied(
-                    f"user {reader.name} may not read the recording of session {params.sid}",
-                    hint="It is another user's; a role can allow it: rules on the resource session, verb read.",
-                )
-        # Another auth server has looked whether its caller may, and asks for what only this one has.
-        forward = caller.kind is not CallerKind.AUTH
-        return m.RecordingData(data=await self._parts.recordings.read(params, forward=forward))
+            by, reads = f"user {reader.name}", await self._reader(reader)
+        else:
+            by, reads = str(caller), _any
+        entry = await self._parts.recordings.entry(params.sid)
+        if not reads(entry):
+            raise AccessDenied(
+                f"{by} may not read the recording of session {params.sid}",
+                hint="It is another user's; a role can allow it: rules on the resource session, verb read.",
+            )
+        self._tell(by, entry)
+        return m.RecordingData(data=await self._parts.recordings.read(params, forward=True))
+
+    def _tell(self, by: str, entry: m.RecordingEntry) -> None:
+        """Log who reads a recording, unless that was done of late."""
+        now, sid = self._parts.now(), entry.session.sid
+        if (since := self._told.get((by, sid))) is not None and now - since < READ_AGAIN:
+            return
+        self._told[by, sid] = now
+        self._told.move_to_end((by, sid))
+        if len(self._told) > MAX_READERS:
+            self._told.popitem(last=False)
+        session = entry.session
+        self._parts.audit.emit(
+            EventType.RECORDING_READ, sid=str(sid), user=session.user, login=session.login, server_id=entry.node, by=by
+        )
 
     async def _reader(self, user: User) -> Callable[[m.RecordingEntry], bool]:
         """Return what tells which recordings a user may read: the user's own, and all where a role says so."""
         all_of_them = may(user, await self._parts.declared.roles(), RuleResource.SESSION, Verb.READ)
         return lambda entry: all_of_them or entry.session.user == user.name
+
+
+def _any(_: m.RecordingEntry) -> bool:
+    return True

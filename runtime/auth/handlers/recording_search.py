@@ -7,10 +7,14 @@ from contextlib import aclosing
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.search_messages import RecordingSearch
+from runtime.audit.events import EventType
 from runtime.auth.dispatch import Dispatcher, EmitPiece
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.text_search import TextSearch
 from runtime.core.callers import Caller, CallerKind
+
+MAX_TEXT = 200
+"""Characters of what was looked for that the log keeps."""
 
 
 class RecordingSearchHandlers:
@@ -38,6 +42,9 @@ class RecordingSearchHandlers:
             and (params.since is None or entry.session.started >= params.since)
             and (params.until is None or entry.session.started < params.until)
         ]
+        self._parts.audit.emit(
+            EventType.RECORDINGS_SEARCHED, by=str(caller), text=params.text[:MAX_TEXT], count=len(entries)
+        )
         async with aclosing(self._searching.search(params, entries)) as findings:
             async for finding in findings:
                 await emit(finding)

@@ -17,6 +17,7 @@ from runtime.api import methods
 from runtime.api.proving import MAX_AGE
 from runtime.api.signed import AUTHORIZATION_HEADER, CERTIFICATE_HEADER, TIME_HEADER, signed_headers
 from runtime.audit.events import EventType
+from runtime.auth.handlers.events import READ_AGAIN
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, NotFound
 from runtime.core.resources import load_documents
@@ -129,6 +130,25 @@ async def test_to_each_what_this_one_may_read(people: People) -> None:
     with pytest.raises(AccessDenied, match="user joe may not read the recording of session"):
         await people.read(people.signed("joe", path_of("ann")), "ann")
     assert people.world.audit.of(EventType.CALL_REFUSED) == []
+
+
+async def test_who_reads_is_in_the_log(people: People) -> None:
+    """Once for all the pieces of a recording, and again a quarter of an hour later; not for one who may not."""
+
+    def told() -> list[tuple[object, object]]:
+        return [(event["by"], event["user"]) for event in people.world.audit.of(EventType.RECORDING_READ)]
+
+    for _ in range(3):
+        await people.read(people.signed("aud", path_of("ann")), "ann")
+    assert told() == [("user aud", "ann")]
+    with pytest.raises(AccessDenied):
+        await people.read(people.signed("joe", path_of("ann")), "ann")
+    await people.read(people.signed("aud", path_of("joe")), "joe")
+    await people.world.call(ADMIN, methods.RECORDING_READ, m.RecordingRead(sid=SIDS["ann"], part="bytes"))
+    assert told()[1:] == [("user aud", "joe"), (str(ADMIN), "ann")]
+    people.world.clock.advance(READ_AGAIN)
+    await people.read(people.signed("aud", path_of("ann")), "ann")
+    assert told()[3:] == [("user aud", "ann")]
 
 
 async def test_a_proxys_word_is_not_enough(people: People) -> None:
