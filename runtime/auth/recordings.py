@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from runtime.api import messages as m
 from runtime.audit.index import Indexer, extend
 from runtime.audit.reading import INDEX, File, Source
-from runtime.audit.recording import BYTES
+from runtime.audit.recording import BYTES, LOG, Part
 from runtime.auth.recording_files import ALL, RecordingFolder, name_of
 from runtime.backend.base import Backend, Item
 from runtime.backend.objects import ObjectStore
@@ -62,6 +62,8 @@ class Record(BaseModel):
     over: bool = False
     size: int = 0
     """Bytes that were printed."""
+    log: int = 0
+    """Bytes of its log; 0 while it is not over."""
     total: int = 0
     """Bytes of all its files, once they were put into the object store."""
     head: str = ""
@@ -155,7 +157,7 @@ class Recordings:
                     raise Unavailable(f"recordings cannot be written: {error.strerror or error}") from error
                 if sizes != end.sizes:
                     raise CompareFailed(f"of recording {sid} there are {sizes} bytes here, not {end.sizes}")
-                record = record.model_copy(update={"over": True, "size": sizes[BYTES]})
+                record = record.model_copy(update={"over": True, "size": sizes[BYTES], "log": sizes[LOG]})
                 await self._backend.put(_key(sid), record.model_dump_json().encode())
                 self.ended.add(sid)
                 self.changed.set()
@@ -246,7 +248,9 @@ class Recordings:
 
     def is_whole(self, record: Record) -> bool:
         """Tell whether the folder has all of a recording that is over. Blocks. Raises OSError."""
-        return record.over and self.folder.size(record.session.sid, BYTES) == record.size
+        # Both: what somebody else was brought to the end, a killed server may have but for the log's last lines.
+        wanted: dict[Part, int] = {BYTES: record.size, LOG: record.log}
+        return record.over and all(self.folder.size(record.session.sid, part) == wanted[part] for part in wanted)
 
     async def record(self, sid: UUID) -> tuple[Record, Item]:
         """Return what the storage knows of one, and the item that it is. Raises NotFound, CorruptState."""

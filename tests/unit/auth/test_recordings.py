@@ -141,7 +141,31 @@ async def test_some_of_it_is_here(world: World) -> None:
     with pytest.raises(Unavailable):
         await world.two.read(world.wanted("bytes"))
     here.write_bytes(world.printed)
+    log = here.with_suffix(".log")
+    for some in (b"", world.log[:-1]):  # all that was printed, and not yet how it ended
+        log.write_bytes(some)
+        with pytest.raises(Unavailable):
+            await world.two.read(world.wanted("bytes"))
+    log.write_bytes(world.log)
     assert await world.two.read(world.wanted("bytes")) == world.printed
+
+
+async def test_what_a_server_has_at_its_start(world: World) -> None:
+    """All of a recording makes it the one that is asked, under whatever address; all but the log's end does not."""
+    await world.grow(1)
+    await world.end()
+    path = world.folder / "two" / f"{world.session.sid}.session.log"
+    path.parent.mkdir()
+    path.with_suffix(".bytes").write_bytes(world.printed)
+
+    async def has_it() -> str:
+        await Filing(world.two)._left_over()
+        return (await world.one.record(world.session.sid))[0].auth
+
+    path.write_bytes(world.log.rpartition(b"\n")[0].rpartition(b"\n")[0] + b"\n")
+    assert await has_it() == "one:3025"
+    path.write_bytes(world.log)
+    assert await has_it() == "two:3025"
 
 
 async def test_what_is_not_there(world: World) -> None:
