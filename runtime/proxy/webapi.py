@@ -49,7 +49,8 @@ class WebApi:
     async def ping(self, request: web.Request) -> web.Response:
         """Tell which cluster this is, how people log in, the time, and where SSH is. Raises Unavailable."""
         pong = await self._auth.call(methods.PING, m.Nothing())
-        return web.json_response({**pong.model_dump(mode="json"), "ssh_port": self._ssh_port})
+        told = pong.model_dump(mode="json", exclude={"dynamic_config"})  # which is no stranger's business
+        return web.json_response({**told, "ssh_port": self._ssh_port})
 
     async def log_in(self, request: web.Request) -> web.Response:
         """Pass on what was typed, and return the certificate. Raises AccessDenied, InvalidInput, Unavailable."""
