@@ -46,7 +46,8 @@ async def run(
     if terminal:
         options |= {"request_pty": "force", "term_type": os.environ.get("TERM", "dumb")}
         options |= {"term_size": os.get_terminal_size(stdin) if local else (80, 24)}
-    with _as_they_were(stdin, stdout, stderr):
+    # Raw before the session is there: a key that is pressed as soon as something is shown is for the other side.
+    with _as_they_were(stdin, stdout, stderr), _raw(stdin) if local else nullcontext():
         try:
             process = await connection.create_process(
                 command,
@@ -55,7 +56,7 @@ async def run(
                 stderr=os.dup(stderr),
                 **options,
             )
-            with _keys_unread(stdin, process) if local else nullcontext():
+            with _passed_on(stdin, process) if local else nullcontext():
                 await process.wait()
         except asyncssh.ChannelOpenError as error:
             raise AccessDenied(f"the node opens no session: {error.reason}") from error
@@ -156,8 +157,19 @@ def _as_they_were(*descriptors: int) -> Iterator[None]:
 
 
 @contextmanager
-def _keys_unread(descriptor: int, process: asyncssh.SSHClientProcess[bytes]) -> Iterator[None]:
-    """Pass each key on as it is, and tell the other side of a new size."""
+def _raw(descriptor: int) -> Iterator[None]:
+    """Have the terminal pass each key on as it is."""
+    before = termios.tcgetattr(descriptor)
+    tty.setraw(descriptor, termios.TCSADRAIN)  # what was typed ahead is not lost
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _passed_on(descriptor: int, process: asyncssh.SSHClientProcess[bytes]) -> Iterator[None]:
+    """Pass keys on, and tell the other side of a new size."""
     escape = Escape()
 
     def typed() -> None:
@@ -180,8 +192,6 @@ def _keys_unread(descriptor: int, process: asyncssh.SSHClientProcess[bytes]) -> 
             process.change_terminal_size(size.columns, size.lines)
 
     loop = asyncio.get_running_loop()
-    before = termios.tcgetattr(descriptor)
-    tty.setraw(descriptor, termios.TCSADRAIN)  # what was typed ahead is not lost
     loop.add_signal_handler(signal.SIGWINCH, resized)
     try:
         resized()  # it may have changed since it was asked for
@@ -190,4 +200,3 @@ def _keys_unread(descriptor: int, process: asyncssh.SSHClientProcess[bytes]) -> 
     finally:
         loop.remove_reader(descriptor)
         loop.remove_signal_handler(signal.SIGWINCH)
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
