@@ -195,7 +195,7 @@ async def test_killed_while_it_waits(simple: Person) -> None:
         (["--ttl=soon", "login"], "'soon' is not a duration"),
         (["login", "--format=xml"], "'xml' is not one of"),
         (["login", "secret"], "unexpected extra argument"),
-        (["join", "4c146ec8"], "No such command 'join'"),
+        (["clone", "4c146ec8"], "No such command 'clone'"),
         (["ls", "env"], "expected labels such as env=prod"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
     ],
