@@ -21,6 +21,7 @@ from runtime.cli.tsh_messages import AuthorityKeys
 from runtime.pki.keys import generate_key
 from tests.servers.people import PASSWORD, sign_up
 from tests.servers.processes import free_port
+from tests.servers.spawners import is_there
 from tests.servers.sshclient import wait_until
 from tests.servers.sshd import LOGIN
 from tests.servers.tsh import Tsh, TshCluster, tsh_cluster
@@ -156,7 +157,7 @@ def test_a_transparent_process(joe: Tsh, cluster: TshCluster) -> None:
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) in {-signal.SIGTERM, 255, 143}
             deadline = time.monotonic() + 20
-            while any(Path(f"/proc/{pid}").exists() for pid in below):
+            while any(map(is_there, below)):
                 assert time.monotonic() < deadline, "the ssh to the proxy is still there"
                 time.sleep(0.02)
         finally:
