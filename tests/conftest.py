@@ -15,6 +15,8 @@ def pytest_configure() -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
+    # Nor would a shell that ssh started for its ProxyCommand notice that ssh has ended, below nohup.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # How long an example takes says something of what else the machine does, not of the code.
     settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("ours")

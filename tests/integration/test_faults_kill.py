@@ -16,8 +16,6 @@ from tests.servers.whole_cluster import Cluster, check, running_cluster, workloa
 pytestmark = pytest.mark.timeout(400)
 
 SESSIONS = 200
-FEWER = 100
-"""Where each takes longer: through a proxy, say."""
 FEW = 40
 KILLS = 4
 PAUSE_SECONDS = 1.0
@@ -58,15 +56,15 @@ def test_the_proxy_is_killed(cluster: Cluster, tmp_path: Path) -> None:
     """Its sessions end, and the node knows how."""
     rng = random.Random(2)
     with workload(cluster.through_proxy, tmp_path / "runs", rng) as load:
-        load.run(FEWER, at_random(rng, FEWER, partial(kill, cluster.proxy, rng)))
-        assert sum(run.whole for run in load.runs) > FEWER / 2
+        load.run(SESSIONS, at_random(rng, SESSIONS, partial(kill, cluster.proxy, rng)))
+        assert sum(run.whole for run in load.runs) > SESSIONS / 2
         assert not all(run.whole for run in load.runs)
         check(cluster, load.runs)
 
 
 def test_an_auth_server_is_killed(cluster: Cluster, tmp_path: Path) -> None:
     """No session notices."""
-    kill_one_of(cluster, tmp_path / "runs", FEWER)
+    kill_one_of(cluster, tmp_path / "runs", SESSIONS)
 
 
 @pytest.mark.parametrize("store", ["etcd", "dynamodb"])
