@@ -32,7 +32,7 @@ class Listener:
         self._limits = limits
         self._sources: Counter[str] = Counter()
         self._connections: set[asyncio.Task[None]] = set()
-        self._accepting: asyncio.Task[None] | None = None
+        self._paused: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
 
     async def bind(self, host: str, port: int) -> tuple[str, int]:
@@ -55,15 +55,18 @@ class Listener:
         """Accept connections from now on, each for a protocol of its own. Needs `bind`."""
         if self._socket is None:
             raise RuntimeError("bind comes before accept")
-        self._accepting = asyncio.create_task(self._accept(self._socket, protocol))
+        self._paused = None
+        # A reader and no task: one that is cancelled between an accept and its next step would lose the connection.
+        asyncio.get_running_loop().add_reader(self._socket, self._accept, self._socket, protocol)
 
-    async def close(self) -> None:
-        """Accept no more connections; those that are open go on."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.wait([self._accepting])
+    def close(self) -> None:
+        """Accept no more connections; those that are open go on. Safe to call twice."""
+        if self._paused is not None:
+            self._paused.cancel()
         if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
+            self._socket = None
 
     async def abort(self) -> None:
         """End all connections that are left, after `close`."""
@@ -73,24 +76,27 @@ class Listener:
         if self._connections:
             await asyncio.wait(self._connections)
 
-    async def _accept(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, address = await loop.sock_accept(listening)
-            except OSError as error:
-                logger.warning("cannot accept connections: %s", error)
-                await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            source = source_of(address[0])
-            if refusal := self._refusal(source):
-                logger.warning("refused %s: %s", address[0], refusal)
-                accepted.close()
-                continue
-            self._sources[source] += 1
-            connection = asyncio.create_task(self._serve(accepted, address[0], source, protocol()))
-            self._connections.add(connection)
-            connection.add_done_callback(self._connections.discard)
+    def _accept(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        try:
+            accepted, address = listening.accept()
+        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            return
+        except OSError as error:
+            logger.warning("cannot accept connections: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listening)
+            self._paused = loop.call_later(PAUSE_SECONDS, self.accept, protocol)
+            return
+        accepted.setblocking(False)
+        source = source_of(address[0])
+        if refusal := self._refusal(source):
+            logger.warning("refused %s: %s", address[0], refusal)
+            accepted.close()
+            return
+        self._sources[source] += 1
+        connection = asyncio.create_task(self._serve(accepted, address[0], source, protocol()))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
 
     def _refusal(self, source: str) -> str:
         if self._sources.total() >= self._limits.max_connections:

@@ -117,7 +117,7 @@ class ProxyService:
             self._reloading.cancel()
             await asyncio.wait([self._reloading])
         if self._listener is not None:
-            await self._listener.close()
+            self._listener.close()
         with suppress(TimeoutError):
             # aiohttp's own way to the end reads no more bodies: those that are on their way are waited for here.
             async with asyncio.timeout(self._options.limits.drain_seconds):
