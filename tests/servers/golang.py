@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.servers.cache import cached
+
 
 def go(module: Path) -> str:
     """Return a Go that is as new as the module's go.mod asks for. Raises RuntimeError.
@@ -20,6 +22,28 @@ def go(module: Path) -> str:
         if found and _version(_told_by(found)) >= needed:
             return found
     raise RuntimeError(f"there is no Go {needed[0]}.{needed[1]} to build {module.name} with; run: tools/setup e2e")
+
+
+def built(module: Path) -> Path:
+    """Return the program of that folder, which main.go, go.mod and go.sum there pin; it is built once per machine.
+
+    It is called as the folder. Raises RuntimeError.
+    """
+    inputs = [module / name for name in ("main.go", "go.mod", "go.sum")]
+    return cached(module.name, inputs, lambda folder: _build(module, folder / module.name)) / module.name
+
+
+def _build(module: Path, program: Path) -> None:
+    build = subprocess.run(
+        [go(module), "build", "-trimpath", "-buildvcs=false", "-o", program, "."],
+        cwd=module,
+        env={**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if build.returncode != 0:
+        raise RuntimeError(f"{module.name} could not be built:\n{build.stderr}")
 
 
 def _told_by(go: str) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import http
 import http.client
-import os
-import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,31 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.servers.cache import cached
-from tests.servers.golang import go
+from tests.servers.golang import built
 from tests.servers.processes import Process, free_ports
 
-SOURCE = Path(__file__).parent
 START_SECONDS = 60.0
 
 
 def binary() -> Path:
     """Return the etcd executable, building it when this machine has none yet. Raises RuntimeError."""
-    inputs = [SOURCE / name for name in ("main.go", "go.mod", "go.sum")]
-    return cached("etcd", inputs, _build) / "etcd"
-
-
-def _build(folder: Path) -> None:
-    build = subprocess.run(
-        [go(SOURCE), "build", "-trimpath", "-buildvcs=false", "-o", folder / "etcd", "."],
-        cwd=SOURCE,
-        env={**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if build.returncode != 0:
-        raise RuntimeError(f"etcd could not be built:\n{build.stderr}")
+    return built(Path(__file__).parent)
 
 
 @dataclass(frozen=True)

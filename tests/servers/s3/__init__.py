@@ -6,18 +6,14 @@ tests.servers.s3` does it ahead of the tests) with the Go that `tests.servers.go
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.servers.cache import cached
 from tests.servers.dynamodb_local import QUIET_AWS
-from tests.servers.golang import go
+from tests.servers.golang import built
 from tests.servers.processes import Process, free_port, listens
 
-SOURCE = Path(__file__).parent
 START_SECONDS = 60.0
 ACCESS_KEY, SECRET_KEY, REGION = "AKIDEXAMPLE", "secret-key-of-the-tests", "eu-west-1"
 CREDENTIALS = {**QUIET_AWS, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
@@ -26,21 +22,7 @@ CREDENTIALS = {**QUIET_AWS, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_
 
 def binary() -> Path:
     """Return the executable, building it when this machine has none yet. Raises RuntimeError."""
-    inputs = [SOURCE / name for name in ("main.go", "go.mod", "go.sum")]
-    return cached("s3", inputs, _build) / "s3"
-
-
-def _build(folder: Path) -> None:
-    build = subprocess.run(
-        [go(SOURCE), "build", "-trimpath", "-buildvcs=false", "-o", folder / "s3", "."],
-        cwd=SOURCE,
-        env={**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if build.returncode != 0:
-        raise RuntimeError(f"the S3 server could not be built:\n{build.stderr}")
+    return built(Path(__file__).parent)
 
 
 class S3:

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from tests.integration.node_of_its_own.conftest import LOGIN
 from tests.servers.people import certify, declare, role, user
 from tests.servers.sshclient import Client, events, wait_until
 from tests.servers.teleport import Teleport, admin
 
-ME = pwd.getpwuid(os.geteuid()).pw_name
-TOKEN = "0123456789abcdef0123456789abcdef"
 STOPPED_SECONDS = 60.0
 """How long the end of a process may take on a busy machine."""
-
-
-@pytest.fixture
-def auth(tmp_path: Path) -> Iterator[Teleport]:
-    """Start an auth server that knows joe, with a static token for nodes."""
-    config = {"auth_service": {"tokens": [f"node:{TOKEN}"]}}
-    with Teleport(tmp_path / "auth", config=config).start() as teleport:
-        declare(teleport, user("joe", [ME]))
-        yield teleport
-
-
-@pytest.fixture
-def node(auth: Teleport) -> Iterator[Teleport]:
-    """Start a node of that cluster, in a process of its own."""
-    member = Teleport(auth.folder.parent / "node", ("node",), auth_servers=[auth.auth_address], token=TOKEN)
-    with member.start():
-        yield member
-
-
-@pytest.fixture
-def joe(auth: Teleport, node: Teleport, tmp_path: Path) -> Client:
-    """Return the ssh of a user who may log in as us."""
-    return Client(node, certify(auth, "joe", [ME]), tmp_path, ME)
 
 
 def test_access_goes_on_while_auth_is_away(auth: Teleport, node: Teleport, joe: Client) -> None:
@@ -84,8 +56,8 @@ async def test_labels_of_the_token_override_the_nodes_own(auth: Teleport, tmp_pa
         token = await client.call(methods.TOKENS_CREATE, m.TokenRequest(roles=("node",), labels={"env": "prod"}))
     declare(
         auth,
-        role("testers", allow={"logins": [ME], "nodeLabels": {"env": ["test"]}}),
-        role("keepers", allow={"logins": [ME], "nodeLabels": {"env": ["prod"]}}),
+        role("testers", allow={"logins": [LOGIN], "nodeLabels": {"env": ["test"]}}),
+        role("keepers", allow={"logins": [LOGIN], "nodeLabels": {"env": ["prod"]}}),
         user("tess", [], ["testers"]),
         user("pat", [], ["keepers"]),
     )
@@ -97,7 +69,7 @@ async def test_labels_of_the_token_override_the_nodes_own(auth: Teleport, tmp_pa
         config={"ssh_service": {"labels": {"env": "test"}}},
     )
     with node.start():
-        tess, pat = (Client(node, certify(auth, name, [ME]), tmp_path / name, ME) for name in ("tess", "pat"))
+        tess, pat = (Client(node, certify(auth, name, [LOGIN]), tmp_path / name, LOGIN) for name in ("tess", "pat"))
         assert "no role of user tess allows this node" in tess.run("true").stderr.decode()
         assert pat.run("true").returncode == 0
 
