@@ -33,7 +33,10 @@ def sessions() -> None:
 @sessions.command()
 @format_option
 def ls(shape: str) -> None:
-    """List the sessions of all nodes, the oldest first. A command is listed once it has run for a second or two."""
+    """List the sessions of all nodes and who has joined them, the oldest first.
+
+    A command is listed once it has run for a second or two.
+    """
     from runtime.api import messages, methods
 
     entries = ask(methods.SESSIONS_LIST, messages.SessionQuery()).sessions
@@ -102,8 +105,9 @@ def sessions_table(entries: Iterable[SessionEntry]) -> str:
             entry.session.login,
             entry.hostname or entry.node,
             f"{entry.session.started:%Y-%m-%d %H:%M:%S}",
+            ", ".join(f"{each.user} ({each.mode})" for each in entry.session.parties),
             entry.session.command[:60],
         )
         for entry in entries
     )
-    return table(("Session ID", "User", "Login", "Node", "Started (UTC)", "Command"), rows)
+    return table(("Session ID", "User", "Login", "Node", "Started (UTC)", "Joined", "Command"), rows)

@@ -39,10 +39,16 @@ def report(auth: AuthThread, *running: m.RunningSession) -> None:
     auth.local(CallerKind.NODE, NODE, call)
 
 
-def session(sid: str = SID, command: str = "") -> m.RunningSession:
+def session(sid: str = SID, command: str = "", parties: tuple[m.Participant, ...] = ()) -> m.RunningSession:
     """Return a session of joe."""
     return m.RunningSession(
-        sid=uuid.UUID(sid), user="joe", login="root", started=STARTED, command=command, interactive=False
+        sid=uuid.UUID(sid),
+        user="joe",
+        login="root",
+        started=STARTED,
+        command=command,
+        interactive=False,
+        parties=parties,
     )
 
 
@@ -54,14 +60,20 @@ def test_the_table(auth: AuthThread) -> None:
     blank = " " * 5
     assert done.out.splitlines() == [
         blank.join(
-            ["Session ID".ljust(36), "User", "Login", "Node".ljust(36), "Started (UTC)".ljust(19), "Command"],
+            ["Session ID".ljust(36), "User", "Login", "Node".ljust(36), "Started (UTC)".ljust(19), "Joined", "Command"],
         ),
         blank.join(
-            ["-" * 10 + " " * 26, "----", "-----", "----".ljust(36), "-" * 13 + " " * 6, "-------"],
+            ["-" * 10 + " " * 26, "----", "-----", "----".ljust(36), "-" * 13 + " " * 6, "------", "-------"],
         ),
         blank.join([SID, "joe ", "root ", NODE, "2026-11-22 20:01:02"]),
-        blank.join([SID.replace("1", "2", 1), "joe ", "root ", NODE, "2026-11-22 20:01:02", "ls \\x1b[31m"]),
+        blank.join([SID.replace("1", "2", 1), "joe ", "root ", NODE, "2026-11-22 20:01:02", " " * 6, "ls \\x1b[31m"]),
     ]
+
+
+def test_who_has_joined(auth: AuthThread) -> None:
+    """Those who take part and those who watch are told apart."""
+    report(auth, session(parties=(m.Participant(user="ann", mode="peer"), m.Participant(user="bob", mode="observer"))))
+    assert "ann (peer), bob (observer)" in auth.tctl("sessions", "ls").out
 
 
 def test_json(auth: AuthThread) -> None:
