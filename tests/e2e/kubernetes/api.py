@@ -48,9 +48,11 @@ class Api:
         content = None if body is None else json.dumps(body)
         self._connection.request(method, url, content, {"Content-Type": kind})
         answer = self._connection.getresponse()
-        content = json.loads(answer.read())
+        said = answer.read()
         self._used = time.monotonic()
-        return answer.status, content
+        # A kind that is not declared is answered by the HTTP server, in a word of plain text.
+        is_json = "json" in answer.headers.get("Content-Type", "")
+        return answer.status, json.loads(said) if is_json else {"message": said.decode().strip()}
 
     def done(self, method: str, path: str, body: object = None, **query: str) -> dict[str, Any]:
         """Send one request that must succeed, and return the object that is answered. Raises RuntimeError."""

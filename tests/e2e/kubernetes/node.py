@@ -11,10 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.e2e.kubernetes import binaries, image, machine
+from tests.e2e.kubernetes import binaries, image, machine, volumes
 from tests.e2e.kubernetes.control_plane import ControlPlane
 
 NAME = "node1"
+LABEL = "teleport.internal/test-cluster=true"
+"""On every node of a cluster that tests may use; kind-config.yaml sets it too. They refuse any other."""
 PAUSE = "localhost/pause:1"
 START_SECONDS = 90.0
 
@@ -110,6 +112,7 @@ class Cluster:
             self._start_controllers()
             self._start_containerd()
             self._start_kubelet()
+            self._offer_volumes()
         except BaseException:
             self.stop()
             raise
@@ -185,6 +188,7 @@ class Cluster:
             f"--kubeconfig={self.folder / 'node.conf'}",
             f"--config={config}",
             f"--hostname-override={NAME}",
+            f"--node-labels={LABEL}",
             f"--root-dir={self.folder / 'kubelet'}",
             f"--node-ip={machine.ADDRESS}",
         )
@@ -199,6 +203,11 @@ class Cluster:
         )
         self._start_dns()
         kubelet.wait_until(self._is_ready, timeout=START_SECONDS)
+
+    def _offer_volumes(self) -> None:
+        items = volumes.documents(self.folder / "volumes")
+        listed = {"apiVersion": "v1", "kind": "List", "items": items}
+        self.control_plane.kubectl("create", "-f", "-", document=listed)
 
     def _start_dns(self) -> None:
         corefile = self.folder / "Corefile"
