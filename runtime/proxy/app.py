@@ -35,6 +35,7 @@ def make_app(
     running: RunningRoutes,
     address: str,
     ssh_port: int,
+    ssh_host: str = "",
     limits: WebLimits,
     in_flight: InFlight,
     hsts: bool,
@@ -45,7 +46,7 @@ def make_app(
     """
     pages = Pages(address)
     credentials = InFlight(total=limits.credentials)
-    api = WebApi(auth, ssh_port=ssh_port, credentials=credentials, limits=limits)
+    api = WebApi(auth, ssh_port=ssh_port, ssh_host=ssh_host, credentials=credentials, limits=limits)
     signup = SignupPages(auth, pages, credentials=credentials, limits=limits)
     app = web.Application(
         middlewares=[_answers(pages), _bounds(in_flight)],

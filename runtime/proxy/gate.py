@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
+from runtime.core.access import still_the_same
 from runtime.core.errors import AccessDenied
 from runtime.core.joining import JOIN_LOGIN
 from runtime.core.resources import User
@@ -52,4 +53,4 @@ class Gate:
     def authorise(self, identity: UserIdentity) -> User:
         """Return the user as it is now, if the identity still holds. Raises AccessDenied."""
         check_standing(identity, self._view.trust(), self._now(), cluster=self._view.name)
-        return self._view.people.user(identity.user)
+        return still_the_same(self._view.people.user(identity.user), identity.person)

@@ -3,7 +3,7 @@
     GET /webapi/nodes?cluster=main&label=env=prod&label=team=*&search=web
         → {"cluster": "main", "nodes": [{"id", "name", "addr", "labels", "version", "kind"}]}
     GET /webapi/clusters
-        → {"clusters": [{"name", "status": "online", "local": true, "last_connected": null}]}
+        → {"clusters": [{"name", "status": "online" | "offline", "local": true, "last_connected": null}]}
 
 Both are signed (`runtime.proxy.signed`). A node has to have every label that is named, with that value (`*`: any), and
 in its name, id, address or labels every text that is searched for, in any case. Nodes come ordered by name and id.
@@ -12,7 +12,7 @@ in its name, id, address or labels every text that is searched for, in any case.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -23,7 +23,7 @@ from runtime.api.messages import Presence
 from runtime.core.access import sight
 from runtime.core.errors import InvalidInput, NotFound
 from runtime.proxy.cluster import ClusterView
-from runtime.proxy.signed import Person, SignedRequests
+from runtime.proxy.signed import SignedRequests
 
 MAX_FILTERS = 32
 """Labels, and texts to search for, of one request."""
@@ -84,15 +84,21 @@ class ClusterLists:
         """
         person = self._signed.person(request)
         query = _query(request, {"cluster", "label", "search"})
-        for cluster in _values(query, "cluster"):
-            if cluster != self._view.name:
+        asked = dict.fromkeys(_values(query, "cluster")) or {self._view.name: None}
+        for cluster in asked:
+            if cluster not in (self._view.name, *self._view.others.names()):
                 raise NotFound(
                     f"there is no cluster {cluster[:80]!a} behind this proxy", hint="Those that are show: tsh clusters"
                 )
+        if len(asked) > 1:
+            raise InvalidInput("one cluster at a time", hint="Name one with --cluster.")
         wanted = read_filter(query)
-        batches = await self._visible(person, wanted, await self._view.nodes())
-        name = TypeAdapter(str).dump_json(self._view.name)
-        body = b'{"cluster":' + name + b',"nodes":[' + b",".join(batches) + b"]}"
+        (cluster,) = asked
+        if cluster == self._view.name:
+            nodes = await nodes_json(sight(person.user, person.roles), wanted, await self._view.nodes())
+        else:
+            nodes = await self._view.others.nodes(cluster, person.signed, request.remote or "")
+        body = b'{"cluster":' + TypeAdapter(str).dump_json(cluster) + b',"nodes":' + nodes + b"}"
         response = web.Response(body=body, content_type="application/json")
         response.enable_compression()  # as far as the client says that it takes that
         return response
@@ -102,21 +108,32 @@ class ClusterLists:
         self._signed.person(request)
         _query(request, set())
         # `last_connected` is for clusters behind a tunnel: our own is never away from us.
-        own = {"name": self._view.name, "status": "online", "local": True, "last_connected": None}
-        return web.json_response({"clusters": [own]})
+        found = [{"name": self._view.name, "status": "online", "local": True, "last_connected": None}]
+        others = self._view.others
+        for name in others.names():
+            last = others.last_connected(name)
+            found.append(
+                {
+                    "name": name,
+                    "status": "online" if others.is_online(name) else "offline",
+                    "local": False,
+                    "last_connected": f"{last:%Y-%m-%dT%H:%M:%SZ}" if last is not None else None,
+                }
+            )
+        return web.json_response({"clusters": found})
 
-    async def _visible(self, person: Person, wanted: Filter, nodes: Sequence[Presence]) -> list[bytes]:
-        """Return the nodes as pieces of a JSON array, letting others run between two of them."""
-        sees = sight(person.user, person.roles)
-        pieces = []
-        left = iter(sorted(nodes, key=lambda node: (node.name, node.id)))
-        while batch := tuple(islice(left, BATCH)):
-            # Rights first: what somebody may not see is not searched.
-            seen = tuple(node for node in batch if sees(node.labels) and wanted.takes(node))
-            if seen:
-                pieces.append(_NODES.dump_json(seen, include=_FIELDS)[1:-1])
-            await asyncio.sleep(0)
-        return pieces
+
+async def nodes_json(sees: Callable[[Mapping[str, str]], bool], wanted: Filter, nodes: Sequence[Presence]) -> bytes:
+    """Return the nodes that somebody sees as a JSON array, letting others run between two pieces of it."""
+    pieces = []
+    left = iter(sorted(nodes, key=lambda node: (node.name, node.id)))
+    while batch := tuple(islice(left, BATCH)):
+        # Rights first: what somebody may not see is not searched.
+        seen = tuple(node for node in batch if sees(node.labels) and wanted.takes(node))
+        if seen:
+            pieces.append(_NODES.dump_json(seen, include=_FIELDS)[1:-1])
+        await asyncio.sleep(0)
+    return b"[" + b",".join(pieces) + b"]"
 
 
 def _query(request: web.Request, known: set[str]) -> Query:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,9 @@ from runtime.proxy.recordings import RecordingRoutes
 from runtime.proxy.running import RunningRoutes
 from runtime.proxy.self_signed import ensure_self_signed
 from runtime.proxy.signed import MAX_HEADER_BYTES, SignedRequests
-from runtime.proxy.tls import server_context, warn_of_dates
-from runtime.service.identity import DataDir
+from runtime.proxy.tls import served_digest, server_context, warn_of_dates
+from runtime.proxy.trust_routes import TrustRoutes
+from runtime.service.identity import DataDir, StoredIdentity
 from runtime.service.values import Address
 
 logger = logging.getLogger(__name__)
@@ -56,19 +58,34 @@ class ProxyOptions:
     https_key_file: Path | None = None
     https_cert_file: Path | None = None
     """Both or neither."""
+    public_address: Address | None = None
+    """Where people reach it, if that is not `names[0]` at the port where it listens."""
     ssh_port: int = PROXY_SSH_PORT
+    ssh_host: str = ""
+    """Where SSH is, if not on the host that people reach HTTPS on; an IPv6 address in brackets."""
     limits: WebLimits = field(default_factory=WebLimits)
 
 
 class ProxyService:
     """Serves HTTPS. `auth` is closed by who opened it; `view` is kept current by who made it."""
 
-    def __init__(self, options: ProxyOptions, *, auth: AuthClient, view: ClusterView, clock: Clock) -> None:
+    def __init__(
+        self,
+        options: ProxyOptions,
+        *,
+        auth: AuthClient,
+        view: ClusterView,
+        clock: Clock,
+        identity: Callable[[], StoredIdentity] | None = None,
+    ) -> None:
+        """Take what it serves with; `identity` is what it is to other clusters, without which it takes no leaves."""
         self._options = options
         self._auth = auth
         self._view = view
         self._clock = clock
+        self._identity = identity
         self._context: ssl.SSLContext
+        self._tls = ""
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
         self._in_flight = InFlight(per_source=options.limits.requests_per_source)
@@ -89,12 +106,19 @@ class ProxyService:
             lists=ClusterLists(self._view, signed),
             recordings=RecordingRoutes(self._auth, signed),
             running=RunningRoutes(self._auth, signed),
-            address=str(Address(options.names[0], port)),
+            address=str(options.public_address or Address(options.names[0], port)),
             ssh_port=options.ssh_port,
+            ssh_host=options.ssh_host,
             limits=options.limits,
             in_flight=self._in_flight,
             hsts=options.https_cert_file is not None,
         )
+        if self._identity is not None:
+            credentials = InFlight(total=options.limits.credentials)
+            routes = TrustRoutes(
+                self._auth, self._identity, lambda: self._tls, credentials=credentials, limits=options.limits
+            )
+            routes.add(app)
         server = await self._serve(app)
         self._listener.accept(server)
         self._reloading = asyncio.create_task(self._reload_now_and_then())
@@ -132,11 +156,14 @@ class ProxyService:
         if options.https_cert_file is not None and options.https_key_file is not None:
             context = server_context(options.https_cert_file, options.https_key_file)
             warn_of_dates(options.https_cert_file, self._clock.now())
+            self._tls = served_digest(options.https_cert_file)
             return context
         data_dir = DataDir(options.data_dir)
         data_dir.open()
         pem = ensure_self_signed(data_dir, options.names, self._clock.now())
-        return server_context(pem, pem)
+        context = server_context(pem, pem)
+        self._tls = served_digest(pem)
+        return context
 
     async def _serve(self, app: web.Application) -> web.Server:
         """Return what makes a protocol for each connection."""

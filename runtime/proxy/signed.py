@@ -17,6 +17,7 @@ from runtime.api.messages import SignedRequest
 from runtime.api.proving import HOW, Claim, Unauthenticated, prove
 from runtime.api.signed import AUTHORIZATION_HEADER, CERTIFICATE_HEADER, SCHEME, TIME_HEADER
 from runtime.audit.events import EventType
+from runtime.core.access import still_the_same
 from runtime.core.clock import Clock
 from runtime.core.errors import AccessDenied
 from runtime.core.resources import Role, User
@@ -86,7 +87,8 @@ class SignedRequests:
                 signature=claim.signature,
                 time=claim.time,
             )
-            return Person(identity, self._view.people.user(user), self._view.people.roles, signed)
+            person = still_the_same(self._view.people.user(user), identity.person)
+            return Person(identity, person, self._view.people.roles, signed)
         except AccessDenied as error:
             # Who showed nothing at all is somebody with a browser, not with a certificate that is refused.
             if AUTHORIZATION_HEADER in request.headers and self._audited.take(address):

@@ -11,32 +11,28 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 
-from runtime.api.messages import Presence, PresenceEntry
 from runtime.audit.events import EventType
-from runtime.core.access import sight
 from runtime.core.clock import Clock
-from runtime.core.errors import AccessDenied, InvalidInput, NotFound, TeleportError, Unavailable
+from runtime.core.errors import AccessDenied, InvalidInput, TeleportError, Unavailable
 from runtime.core.joining import JOIN_LOGIN
-from runtime.core.session_access import may_enter
 from runtime.pki.identity import UserIdentity
 from runtime.pki.standing import holder
 from runtime.proxy.cluster import ClusterView
+from runtime.proxy.connecting import Connector, Visible, visible_to
 from runtime.proxy.dialling import Dialler
 from runtime.proxy.gate import Gate
-from runtime.proxy.routing import Route, Wish, check_cluster, parse_wish, route
+from runtime.proxy.routing import Wish, check_cluster, parse_wish
 from runtime.proxy.targets import Targets
+from runtime.proxy.words import ENDED, OK, addresses, told, who
 from runtime.service.logs import one_line
-from runtime.service.member import PRESENCE_TTL
 from runtime.service.values import Address, shown
 from runtime.transport.capture import Denied, Proved
 from runtime.transport.gateway import GatewayChannel, GatewaySession
-from runtime.transport.guards import Peer
 from runtime.transport.limits import Limits
 from runtime.transport.server import Handler, Listener, listen
 
@@ -50,9 +46,6 @@ FAREWELL_SECONDS = 2.0
 
 HANGING_UP_SECONDS = 0.5
 """How long a client may take to hang up by itself, once its last channel has ended."""
-
-_OK, _ENDED = 0, 1
-"""Exit statuses. Who gets 1 was told why, or the node said the last word; 255 is ssh's own for not getting here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +69,7 @@ class SSHPort:
         self._clock = clock
         self._gate = Gate(view, clock.now)
         self._listener: Listener[UserIdentity] | None = None
-        self._dialler: Dialler
+        self._connector: Connector
         self._serving: set[asyncio.Task[object]] = set()
         self._stopping = False
 
@@ -95,8 +88,14 @@ class SSHPort:
         )
         bound = Address(*self._listener.address)
         # Who reaches a proxy on loopback is on this machine, whose loopback holds nothing new for them.
-        self._dialler = Dialler((bound, *self._options.own), loopback=ip_address(bound.host).is_loopback)
+        dialler = Dialler((bound, *self._options.own), loopback=ip_address(bound.host).is_loopback)
+        self._connector = Connector(self._targets, dialler, self._view.name, self._clock)
         return bound
+
+    @property
+    def connector(self) -> Connector:
+        """What connects to nodes, once it listens: visitors come the same way (`visits`)."""
+        return self._connector
 
     async def renew(self, *, host_key: bytes, host_certificate: bytes) -> None:
         """Show a new host certificate to connections from now on."""
@@ -128,7 +127,7 @@ class SSHPort:
     # --- logins ---------------------------------------------------------------------------------------------------
 
     def _connected(self, proved: Proved[UserIdentity], _: object) -> Handler:
-        self._view.audit.emit(EventType.AUTH, success="true", **_who(proved))
+        self._view.audit.emit(EventType.AUTH, success="true", **who(proved))
         return _Connection(self, proved)
 
     def _denied(self, denied: Denied) -> str:
@@ -141,9 +140,9 @@ class SSHPort:
             error=str(denied.error),
             user=user,
             login=denied.login[:64],
-            **_addresses(denied.peer, denied.local),
+            **addresses(denied.peer, denied.local),
         )
-        return _told(denied.error)
+        return told(denied.error)
 
     # --- channels -------------------------------------------------------------------------------------------------
 
@@ -157,14 +156,14 @@ class SSHPort:
             return await self._serve(proved, name, channel)
         except TeleportError as error:
             self.rejected(proved, name, error)
-            channel.write_error(_told(error))
-            return _ENDED
+            channel.write_error(told(error))
+            return ENDED
 
     def rejected(self, proved: Proved[UserIdentity], asked: str | None, error: TeleportError) -> None:
         """Log that somebody did not get what was asked for."""
         logger.info("%s of user %s: %s", shown(asked or "a shell"), proved.identity.user, one_line(str(error)))
         self._view.audit.emit(
-            EventType.PROXY_REJECTED, subsystem=(asked or "")[:256], error=str(error)[:1024], **_who(proved)
+            EventType.PROXY_REJECTED, subsystem=(asked or "")[:256], error=str(error)[:1024], **who(proved)
         )
 
     async def _serve(self, proved: Proved[UserIdentity], name: str | None, channel: GatewayChannel) -> int:
@@ -180,76 +179,47 @@ class SSHPort:
         if name == SITES:
             self._gate.authorise(proved.identity)
             channel.write(self._sites())
-            return _OK
+            return OK
         raise InvalidInput(
             f"a proxy has no subsystem {shown(name)}, it has {PROXY}HOST:PORT[@CLUSTER] and {SITES}",
             hint="Files are copied to and from nodes: tsh scp, or scp and sftp as `tsh config` sets them up.",
         )
 
     async def _connect(self, proved: Proved[UserIdentity], text: str, channel: GatewayChannel) -> int:
-        found, entry = await self._route(proved, text)
-        label = one_line(f"node {found.node.name} ({found.address})")
-        try:
-            sock = await self._dialler.dial(found.address)
-        except (AccessDenied, Unavailable) as error:
-            raise type(error)(f"{label} cannot be reached: {error}{self._heard(entry)}", hint=error.hint) from error
+        wish = parse_wish(text)
+        others = self._view.others
+        check_cluster(wish, [self._view.name, *others.names()])
+        if wish.cluster is not None and wish.cluster != self._view.name:
+            self._gate.authorise(proved.identity)
+            return await others.carry(wish.cluster, wish, proved, channel)
+        reached = await self._connector.connect(wish, partial(self._visible, proved, wish))
         self._view.audit.emit(
             EventType.PROXY_CONNECT,
-            node_id=str(found.node.id),
-            node=found.node.name,
-            **{"addr.node": str(found.address)},
-            **_who(proved),
+            node_id=str(reached.route.node.id),
+            node=reached.route.node.name,
+            **{"addr.node": str(reached.route.address)},
+            **who(proved),
         )
-        ended = await channel.relay(sock)
+        ended = await channel.relay(reached.sock)
         if ended.error is not None and ended.by_far:
             channel.write_error(
-                _told(Unavailable(f"the connection to {label} broke: {ended.error.strerror or ended.error}"))
+                told(Unavailable(f"the connection to {reached.label} broke: {ended.error.strerror or ended.error}"))
             )
-        return _ENDED if ended.by_far else _OK
+        return ENDED if ended.by_far else OK
 
-    async def _route(self, proved: Proved[UserIdentity], text: str) -> tuple[Route, PresenceEntry]:
-        """Return the way to the node that is meant, among those that the user may know of."""
-        wish = parse_wish(text)
-        check_cluster(wish, [self._view.name])
-        try:
-            return self._route_among(await self._targets.entries(), proved, wish)
-        except NotFound:
-            # It may have joined a moment ago.
-            return self._route_among(await self._targets.entries(max_age=0), proved, wish)
-
-    def _route_among(
-        self, entries: Sequence[PresenceEntry], proved: Proved[UserIdentity], wish: Wish
-    ) -> tuple[Route, PresenceEntry]:
-        nodes = [entry.presence for entry in entries]
-        found = route(wish, nodes, self._view.name, visible=self._sight(proved, wish))
-        return found, next(entry for entry in entries if entry.presence is found.node)
-
-    def _sight(self, proved: Proved[UserIdentity], wish: Wish) -> Callable[[Presence], bool]:
-        """Return what tells which nodes there are for somebody.
-
-        Who comes to join a session reaches its node also without a login there: by its id, which came with the session.
-        """
-        user, roles = self._gate.authorise(proved.identity), self._view.people.roles
-        sees = sight(user, roles)
-        joins = proved.login == JOIN_LOGIN
-
-        def visible(node: Presence) -> bool:
-            if sees(node.labels):
-                return True
-            return joins and wish.host.lower() == str(node.id) and may_enter(user, roles, node.labels)
-
-        return visible
-
-    def _heard(self, entry: PresenceEntry) -> str:
-        """Say when a node was last heard of; nothing of one that sends no heartbeats."""
-        if self._targets.is_configured(entry.presence):
-            return ""
-        ago = (self._clock.now() - (entry.expires - PRESENCE_TTL)).total_seconds()
-        return f"; it was last heard of {max(0, ago):.0f} s ago"
+    def _visible(self, proved: Proved[UserIdentity], wish: Wish) -> Visible:
+        """Return what tells which nodes there are for somebody who still may come in. Raises AccessDenied."""
+        user = self._gate.authorise(proved.identity)
+        return visible_to(user, self._view.people.roles, wish, joins=proved.login == JOIN_LOGIN)
 
     def _sites(self) -> bytes:
-        now = self._clock.now()
+        others, now = self._view.others, self._clock.now()
         sites = [{"name": self._view.name, "status": "online", "lastConnected": f"{now:%Y-%m-%dT%H:%M:%SZ}"}]
+        for name in others.names():
+            last = others.last_connected(name)
+            status = "online" if others.is_online(name) else "offline"
+            connected = f"{last:%Y-%m-%dT%H:%M:%SZ}" if last is not None else ""
+            sites.append({"name": name, "status": status, "lastConnected": connected})
         return json.dumps(sites).encode() + b"\n"
 
 
@@ -272,21 +242,3 @@ class _Connection(Handler):
         )
         self._port.rejected(self._proved, f"direct-tcpip {dest_host[:128]}:{dest_port}", error)
         raise error
-
-
-def _told(error: TeleportError) -> str:
-    """Return an error as the lines that a person reads on a terminal."""
-    lines = [*str(error).split("\n"), *filter(None, [error.hint])]
-    return "\r\n".join(f"teleport: {one_line(line)}" for line in lines)
-
-
-def _who(proved: Proved[UserIdentity]) -> dict[str, str]:
-    return {
-        "user": proved.identity.user,
-        "login": proved.login,
-        **_addresses(proved.peer, proved.local),
-    }
-
-
-def _addresses(peer: Peer, local: Peer) -> dict[str, str]:
-    return {"addr.remote": str(Address(*peer)), "addr.local": str(Address(*local))}

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from runtime.core.errors import InvalidSettings
@@ -63,6 +64,15 @@ def warn_of_dates(cert_file: Path, now: datetime) -> None:
 def fingerprint(certificate: bytes) -> str:
     """Return the name of a DER certificate as tsh shows it: `SHA256:` and pairs of hex digits, as openssl has them."""
     return "SHA256:" + hashlib.sha256(certificate).digest().hex(":").upper()
+
+
+def served_digest(cert_file: Path) -> str:
+    """Return the SHA-256 (hex) of the certificate that a file has first: the server's own. Raises InvalidSettings."""
+    try:
+        (certificate, *_) = x509.load_pem_x509_certificates(cert_file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidSettings(f"{CERT_SETTING}: {cert_file} cannot be read: {error}") from error
+    return certificate.fingerprint(SHA256()).hex()
 
 
 def _diagnosis(cert_file: Path, key_file: Path) -> InvalidSettings:

@@ -38,11 +38,13 @@ class LoginBody(BaseModel):
 
 
 class WebApi:
-    """Answers /webapi. `ssh_port` is where this proxy's SSH is."""
+    """Answers /webapi. `ssh_port` is where this proxy's SSH is, on another host if `ssh_host` names one."""
 
-    def __init__(self, auth: AuthClient, *, ssh_port: int, credentials: InFlight, limits: WebLimits) -> None:
+    def __init__(
+        self, auth: AuthClient, *, ssh_port: int, ssh_host: str = "", credentials: InFlight, limits: WebLimits
+    ) -> None:
         self._auth = auth
-        self._ssh_port = ssh_port
+        self._ssh: dict[str, object] = {"ssh_port": ssh_port, **({"ssh_host": ssh_host} if ssh_host else {})}
         self._credentials = credentials
         self._limits = limits
 
@@ -50,7 +52,7 @@ class WebApi:
         """Tell which cluster this is, how people log in, the time, and where SSH is. Raises Unavailable."""
         pong = await self._auth.call(methods.PING, m.Nothing())
         told = pong.model_dump(mode="json", exclude={"dynamic_config"})  # which is no stranger's business
-        return web.json_response({**told, "ssh_port": self._ssh_port})
+        return web.json_response({**told, **self._ssh})
 
     async def log_in(self, request: web.Request) -> web.Response:
         """Pass on what was typed, and return the certificate. Raises AccessDenied, InvalidInput, Unavailable."""

@@ -80,6 +80,7 @@ async def connect(
     verify_host: VerifyHost,
     limits: Limits | None = None,
     connect_timeout: float = 30,
+    reach_timeout: float | None = None,
     sock: socket.socket | None = None,
     tunnel: asyncssh.SSHClientConnection | None = None,
     agent_path: str | None = None,
@@ -88,8 +89,9 @@ async def connect(
     """Connect to the server certified as `name` and log in; the connection closes at the end of an `async with`.
 
     `key` and `certificate` are the contents of OpenSSH files, `connect_timeout` is in seconds and covers everything
-    up to the login. With `tunnel` the address is reached through that connection, with `sock` it is connected already.
-    With `agent_path` the ssh-agent that listens there is lent to the server's sessions.
+    up to the login; `reach_timeout` is for TCP alone, where a dead address should cost less. With `tunnel` the address
+    is reached through that connection, with `sock` it is connected already. With `agent_path` the ssh-agent that
+    listens there is lent to the server's sessions.
 
     Raises InvalidInput for a key or certificate that cannot be used, AccessDenied when the server is not the one named
     or does not let us in, and Unavailable when there is no answer in time.
@@ -109,8 +111,12 @@ async def connect(
         ) from error
     loop = asyncio.get_running_loop()
     made: list[ClientConnection] = []
+    patience = asyncio.timeout(min(connect_timeout, reach_timeout or connect_timeout))
+    end = loop.time() + connect_timeout
 
     def factory() -> ClientConnection:
+        if not patience.expired():
+            patience.reschedule(end)
         connection = ClientConnection(loop, options, wait="auth")
         connection.guard(limits, on_refused)
         connection.verify_with(name, verify_host)
@@ -118,7 +124,7 @@ async def connect(
         return connection
 
     try:
-        async with asyncio.timeout(connect_timeout):
+        async with patience:
             # What asyncssh.connect calls, with the class of connection as the one difference.
             return await _connect(options, None, loop, 0, sock, factory, "Connecting to")
     except asyncssh.HostKeyNotVerifiable as error:
@@ -132,6 +138,7 @@ async def connect(
     except asyncssh.PermissionDenied as error:
         raise AccessDenied(f"{where} does not accept the certificate for login {login!r}") from error
     except TimeoutError as error:
-        raise Unavailable(f"{where} did not answer within {connect_timeout:g} s") from error
+        seconds = connect_timeout if made else min(connect_timeout, reach_timeout or connect_timeout)
+        raise Unavailable(f"{where} did not answer within {seconds:g} s") from error
     except (OSError, asyncssh.Error) as error:
         raise Unavailable(f"{where} cannot be reached: {error}") from error

@@ -11,6 +11,7 @@ from typing import Any
 import asyncssh
 
 from runtime.transport.relay import Ended, Relay
+from runtime.transport.splice import FarChannel
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,20 @@ class GatewayChannel:
     async def relay(self, sock: socket.socket) -> Ended:
         """Carry bytes between the channel and a connected socket until either has ended; the socket is then closed."""
         return await self._relay.run(sock)
+
+    def far_channel(self, begun: Callable[[], None] = lambda: None) -> FarChannel:
+        """Return what a channel of another connection is to be opened with for `join`.
+
+        `begun` is called when the first byte comes from there.
+        """
+        return FarChannel(self._channel, begun)
+
+    async def join(self, far: FarChannel) -> None:
+        """Carry bytes between the channel and one of another connection, which is open, until that has ended."""
+        try:
+            await self._relay.carry(far)
+        finally:
+            far.abort()
 
 
 Serve = Callable[[str | None, GatewayChannel], Awaitable[int]]

@@ -179,6 +179,10 @@ class Packets(SSHConnection, asyncio.BufferedProtocol):
             return True
         return False
 
+    def silence(self) -> float:
+        """Return for how many seconds nothing has arrived, once logged in: at most two intervals of keepalive."""
+        return self._loop.time() - self._heard if self._heard else 0.0
+
     def _reset_keepalive_timer(self) -> None:
         # 2.24.1 makes a new timer for each piece that arrives; here the one there is looks at the time of the last.
         if self._auth_complete and self._keepalive_timer:

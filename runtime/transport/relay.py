@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 from asyncssh.channel import SSHChannel
 
@@ -36,6 +36,30 @@ class Ended(NamedTuple):
     """Bytes from the socket to the channel."""
 
 
+class FarSide(Protocol):
+    """What a relay carries to and from: a TCP connection, or a channel of another connection (`splice`)."""
+
+    closed: asyncio.Event
+    full: bool
+    """Whether nothing is to be written for now."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the channel."""
+        ...
+
+    def near_eof(self, *, gone: bool) -> None:
+        """Learn that no more comes from the channel, or that it is gone altogether."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Read nothing while the channel is full."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        ...
+
+
 class Relay:
     """Made with a channel's session, which passes on its callbacks; what comes before `run` waits in the channel."""
 
@@ -43,14 +67,14 @@ class Relay:
         """Take the channel. `patient` is to keep a far side that has said its last word until the channel has too."""
         self._channel = channel
         self._patient = patient
-        self._far: _Far | None = None
+        self._far: FarSide | None = None
         self._early: list[bytes] = []
         self._eof = False
         self._lost = False
 
     @property
     def running(self) -> bool:
-        """Whether there is a TCP side already."""
+        """Whether there is a far side already."""
         return self._far is not None
 
     async def run(self, sock: socket.socket) -> Ended:
@@ -63,19 +87,23 @@ class Relay:
         far = _Far(self._channel, self._patient)
         try:
             await loop.create_connection(lambda: far, sock=sock)
-            self._far = far
-            for data in self._early:
-                far.write(data)
-            self._early.clear()
-            if self._eof or self._lost:
-                far.near_eof(gone=self._lost)
-            if not far.full:
-                self._channel.resume_reading()
-            await far.closed.wait()
+            await self.carry(far)
         finally:
             far.abort()
             sock.close()
         return Ended(far.ended_first, far.error, far.sent, far.received)
+
+    async def carry(self, far: FarSide) -> None:
+        """Carry bytes to and from something that is open, until that has ended."""
+        self._far = far
+        for data in self._early:
+            far.write(data)
+        self._early.clear()
+        if self._eof or self._lost:
+            far.near_eof(gone=self._lost)
+        if not far.full:
+            self._channel.resume_reading()
+        await far.closed.wait()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the channel."""

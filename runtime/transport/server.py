@@ -12,23 +12,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, Self, cast
+from typing import Any, Generic, cast
 
 import asyncssh
 from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS, OPEN_ADMINISTRATIVELY_PROHIBITED
 
 from runtime.core.clock import Clock, SystemClock
-from runtime.core.errors import AccessDenied, Unavailable
+from runtime.core.errors import AccessDenied
 from runtime.transport.admission import Admission, Proxies, Visit
 from runtime.transport.capture import IdentityT, OnDenied, Proved, ServerConnection, Validate
-from runtime.transport.guards import OnRefused, Peer
+from runtime.transport.door import Door
+from runtime.transport.guards import OnRefused
 from runtime.transport.limits import Limits
 from runtime.transport.options import key_pairs, server_options
 
 logger = logging.getLogger(__name__)
-
-_OVERDUE_AGAIN = 0.1
-"""Seconds after which it is looked again at whether an overdue login has made room."""
 
 
 class Handler:
@@ -142,45 +140,7 @@ def _channel_refusal() -> Iterator[None]:
         raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, text) from error
 
 
-class _Arrival(asyncio.Protocol):
-    """A connection up to its turn to log in: not a byte is read, and nothing is built, for one that is in line."""
-
-    def __init__(self, listener: Listener[Any]) -> None:
-        self._listener = listener
-        self._visit: Visit | None = None
-        self._transport: asyncio.Transport
-        self._peer: Peer
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        address = transport.get_extra_info("peername")
-        self._peer = Peer(str(address[0]), int(address[1])) if address else Peer("", 0)
-        try:
-            self._visit = self._listener.admission.arrive(self._peer.host, self._on_turn)
-        except AccessDenied as error:
-            self._on_turn(error)
-            return
-        if self._visit.begun:
-            self._on_turn(None)
-        else:
-            self._transport.pause_reading()
-            self._listener.waits(self._transport)
-
-    def _on_turn(self, refusal: AccessDenied | None) -> None:
-        if refusal is None and self._visit is not None:
-            if not self._transport.is_closing():  # as when the listener closes
-                self._listener.begins(self._visit, self._transport)
-        else:
-            self._listener.refused(self._peer, str(refusal))
-            self._transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._visit is not None:
-            self._listener.admission.leave(self._visit)
-        self._listener.waits_no_more(self._transport)
-
-
-class Listener(Generic[IdentityT]):
+class Listener(Door, Generic[IdentityT]):
     """One SSH port; made by `listen`, closed at the end of an `async with`."""
 
     def __init__(
@@ -194,87 +154,30 @@ class Listener(Generic[IdentityT]):
         on_denied: OnDenied | None,
         options: dict[str, Any],
     ) -> None:
+        super().__init__(limits=limits, admission=admission, on_refused=on_refused)
         self.handler_factory = handler_factory
-        self.admission = admission
         self._validate = validate
-        self._limits = limits
-        self._on_refused = on_refused
         self._on_denied = on_denied
         self._options = options
         self._settings: asyncssh.SSHServerConnectionOptions
-        self._server: asyncio.Server
-        self._connections: dict[ServerConnection[IdentityT], Visit] = {}
-        self._waiting: set[asyncio.Transport] = set()
-        self._overdue_timer: asyncio.TimerHandle | None = None
-
-    @property
-    def address(self) -> Peer:
-        """The address that it listens on."""
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return Peer(host, port)
 
     async def open(self, address: str, port: int) -> None:
         """Start to listen. Raises Unavailable when the address cannot be had."""
-        self._settings = await self._construct(self._options)
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(lambda: _Arrival(self), address, port, backlog=1024)
-        except OSError as error:
-            raise Unavailable(
-                f"cannot listen on {address} port {port}: {error.strerror or error}",
-                hint="Is another process using the port, and is the address one of this machine?",
-            ) from error
+        self._settings = await construct(self._options)
+        await super().open(address, port)
 
     async def update(self, *, host_key: bytes, host_certificate: bytes) -> None:
         """Show another host certificate to connections that come from now on. Raises InvalidInput."""
         self._options = {**self._options, "server_host_keys": key_pairs(host_key, host_certificate)}
-        self._settings = await self._construct(self._options)
-
-    async def _construct(self, options: dict[str, Any]) -> asyncssh.SSHServerConnectionOptions:
-        settings: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(**options)
-        return settings
-
-    def refused(self, peer: Peer, reason: str) -> None:
-        """Log a connection that was turned away, and report it."""
-        logger.warning("refused %s port %d: %s", *peer, reason)
-        if self._on_refused:
-            self._on_refused(peer, reason)
-
-    def waits(self, transport: asyncio.Transport) -> None:
-        """Keep a connection that waits in line, for when the listener closes."""
-        self._waiting.add(transport)
-        self._watch_line()
-
-    def waits_no_more(self, transport: asyncio.Transport) -> None:
-        """Forget a connection that waited in line."""
-        self._waiting.discard(transport)
+        self._settings = await construct(self._options)
 
     def begins(self, visit: Visit, transport: asyncio.Transport) -> None:
         """Let a connection log in."""
-        self.waits_no_more(transport)
         connection = ServerConnection[IdentityT](asyncio.get_running_loop(), self._settings)
         connection._protocol_factory = lambda: _Owner(self, visit)
         connection.guard(self._limits, self._on_refused)
         connection.accept_with(self._validate, self._on_denied)
-        self._connections[connection] = visit
-        transport.set_protocol(connection)
-        connection.connection_made(transport)
-        transport.resume_reading()
-
-    def _watch_line(self) -> None:
-        """Look again when somebody will have taken too long for those in line."""
-        seconds = self.admission.next_overdue()
-        if seconds is not None and self._overdue_timer is None:
-            loop = asyncio.get_running_loop()
-            self._overdue_timer = loop.call_later(max(seconds, _OVERDUE_AGAIN), self._end_overdue)
-
-    def _end_overdue(self) -> None:
-        self._overdue_timer = None
-        overdue = set(self.admission.overdue())
-        for connection, visit in list(self._connections.items()):
-            if visit in overdue:
-                connection.drop(f"no login within {self._limits.startups.patience:g} s, while others wait in line")
-        self._watch_line()
+        self.hand_over(connection, visit, transport)
 
     def left(self, connection: ServerConnection[IdentityT], visit: Visit) -> None:
         """Count the connection no longer, and penalise its source for what it did."""
@@ -291,37 +194,11 @@ class Listener(Generic[IdentityT]):
                 self.admission.punish(visit, penalties.no_attempt)
         self.admission.leave(visit)
 
-    def close(self) -> None:
-        """Accept no more connections; those that are open go on, but for those in line."""
-        self._server.close()
-        if self._overdue_timer is not None:
-            self._overdue_timer.cancel()
-        for transport in list(self._waiting):
-            transport.abort()
 
-    def end(self) -> None:
-        """End all open connections, each once what was written to it has been sent."""
-        for connection in list(self._connections):
-            connection.close()
-
-    def abort(self) -> None:
-        """End all open connections at once."""
-        for connection in list(self._connections):
-            connection.abort()
-
-    async def wait_closed(self) -> None:
-        """Wait until every connection has ended, after `close`."""
-        while self._connections:
-            await asyncio.gather(*(connection.wait_closed() for connection in list(self._connections)))
-        await self._server.wait_closed()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-        self.abort()
-        await self.wait_closed()
+async def construct(options: dict[str, Any]) -> asyncssh.SSHServerConnectionOptions:
+    """Return the settings of a server's connections as asyncssh takes them."""
+    settings: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(**options)
+    return settings
 
 
 async def listen(

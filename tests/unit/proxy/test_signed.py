@@ -279,6 +279,17 @@ def test_the_person_has_the_rights_of_now(world: World) -> None:
     assert world.audit.events[0]["user"] == "joe"
 
 
+def test_a_certificate_of_who_had_the_name_before(world: World) -> None:
+    """A user that is declared anew is somebody else."""
+    signed, login = SignedRequests(world.view, world.clock), world.login(person="a" * 32)
+    joe = world.people.users["joe"]
+    world.people.users["joe"] = joe.with_id("a" * 32)
+    assert signed.person(request(login.headers(TARGET))).user.name == "joe"
+    world.people.users["joe"] = joe.with_id("b" * 32)
+    with pytest.raises(AccessDenied, match="issued to who was user joe before"):
+        signed.person(request(login.headers(TARGET)))
+
+
 def test_a_refusal_is_audited(world: World) -> None:
     """With path and reason; the name only where it was proved. Who showed nothing is none of it."""
     signed = SignedRequests(world.view, world.clock)

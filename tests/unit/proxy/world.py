@@ -20,7 +20,7 @@ from runtime.audit.log import Field
 from runtime.core.callers import CallerKind
 from runtime.core.clock import ManualClock
 from runtime.core.errors import AccessDenied
-from runtime.core.resources import Conditions, Metadata, Role, RoleMetadata, RoleSpec, User, UserSpec
+from runtime.core.resources import Conditions, Role, RoleMetadata, RoleSpec, User, UserMetadata, UserSpec
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki.claims import UserClaims
 from runtime.pki.keys import PrivateKey, generate_key
@@ -96,7 +96,7 @@ class World:
 
     def declare_user(self, name: str, *logins: str, roles: tuple[str, ...] = ()) -> None:
         """Create or replace a user."""
-        self.people.users[name] = User(metadata=Metadata(name=name), spec=UserSpec(logins=logins, roles=roles))
+        self.people.users[name] = User(metadata=UserMetadata(name=name), spec=UserSpec(logins=logins, roles=roles))
 
     def declare_role(self, name: str, *logins: str, **labels: str) -> None:
         """Create or replace a role that allows logins on nodes with these labels."""
