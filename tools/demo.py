@@ -159,8 +159,8 @@ def sign_up(url: str, certificate: Path) -> pyotp.TOTP:
     return phone
 
 
-def declare(folder: Path, tctl: Sequence[str | Path], login: str) -> None:
-    """Declare role and user of the quickstart, as kubectl would."""
+def declare(folder: Path, tctl: Sequence[str | Path], login: str) -> str:
+    """Declare role and user of the quickstart, as kubectl would, and return the user's sign-up link."""
     run([*tctl, "create", QUICKSTART / "role.yaml"], show="tctl create examples/quickstart/role.yaml")
     document = (QUICKSTART / "user.yaml").read_text()
     path, shown = QUICKSTART / "user.yaml", "examples/quickstart/user.yaml"
@@ -169,16 +169,19 @@ def declare(folder: Path, tctl: Sequence[str | Path], login: str) -> None:
         path = folder / "user.yaml"
         shown = f"user.yaml      # examples/quickstart/user.yaml with logins: [{login}]"
         path.write_text(document.replace("logins: [joe, root]", f"logins: [{login}]"))
-    run([*tctl, "create", path], show=f"tctl create {shown}")
+    url = _URL.search(run([*tctl, "create", path], show=f"tctl create {shown}"))
+    if url is None:
+        sys.exit("tctl printed no sign-up link")
+    return url[0]
 
 
-def log_in(cluster: Cluster, phone: pyotp.TOTP, env: Mapping[str, str]) -> None:
-    """Log in as the user would."""
-    fingerprint = _sha256(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(_host_and_port(cluster.web))))
+def log_in(web: str, phone: pyotp.TOTP, env: Mapping[str, str]) -> None:
+    """Log in as the user would, at the proxy whose HTTPS is at `web`."""
+    fingerprint = _sha256(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(host_and_port(web))))
     run(
-        [SCRIPTS / "tsh", "login", f"--proxy={cluster.web}", f"--user={USER}", "--password-stdin", "--no-agent",
+        [SCRIPTS / "tsh", "login", f"--proxy={web}", f"--user={USER}", "--password-stdin", "--no-agent",
          f"--pin={fingerprint}"],
-        show=f"tsh login --proxy={cluster.web} --user={USER}",
+        show=f"tsh login --proxy={web} --user={USER}",
         env=env,
         # The code of the sign-up is used up; the next one is good already (RFC 6238 §5.2).
         stdin=f"{PASSWORD}\n{phone.at(int(time.time()) + 30)}\n",
@@ -197,15 +200,11 @@ def demo(folder: Path) -> None:
         tctl: list[str | Path] = [SCRIPTS / "tctl", "-c", cluster.process.config]
         node = join(folder, cluster, run([*tctl, "nodes", "add", "--roles=node"], show="tctl nodes add --roles=node"))
         running.append(node)
-        declare(folder, tctl, login)
-        url = _URL.search(run([*tctl, "users", "reset", USER], show=f"tctl users reset {USER}"))
-        if url is None:
-            sys.exit("tctl printed no sign-up link")
-        phone = sign_up(url[0], cluster.data_dir / "web.pem")
+        phone = sign_up(declare(folder, tctl, login), cluster.data_dir / "web.pem")
         home = folder / "home"
         home.mkdir()
         env = {"HOME": str(home), "SSH_AUTH_SOCK": ""}
-        log_in(cluster, phone, env)
+        log_in(cluster.web, phone, env)
         node.wait()
         run([SCRIPTS / "tsh", "ls"], show="tsh ls", env=env)
         command = ["ssh", f"{login}@{NODE}", PROOF]
@@ -215,7 +214,7 @@ def demo(folder: Path) -> None:
         print(
             "\nThat was a command over SSH, as a declared user, with a certificate and no key on the node.", flush=True
         )
-        if sys.stdin.isatty() and os.environ.get("CI", "") not in ("1", "true"):
+        if somebody_watches():
             print(NEXT.format(scripts=SCRIPTS, home=home, login=login, node=NODE, config=cluster.process.config))
             signal.pause()
     finally:
@@ -223,11 +222,17 @@ def demo(folder: Path) -> None:
             process.stop()
 
 
+def somebody_watches() -> bool:
+    """Return whether there is a person at a terminal who can go on."""
+    return sys.stdin.isatty() and os.environ.get("CI", "") not in ("1", "true")
+
+
 def _sha256(certificate: bytes) -> str:
     return hashlib.sha256(certificate).digest().hex(":").upper()
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split what tsh takes for a proxy."""
     host, _, port = address.rpartition(":")
     return host, int(port)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,11 +35,19 @@ from runtime.core.errors import (
 REQUEST_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
 MAX_REQUESTS = 20
-"""Requests at once, watches aside: kopf would have one for each object, with a TLS connection of its own."""
+"""Requests at once, kopf's and ours, watches and the Lease aside: kopf would have one for each object, with a TLS
+connection of its own."""
+
+_LEASES = "/apis/coordination.k8s.io/"
+"""Where the Lease is, which is not lost because others wait in line."""
+
+MAX_EVENT_BYTES = 4 * 2**20
+"""Of one line of a watch: more than etcd holds of an object."""
 
 IDLE_SECONDS = 45.0
 """How long an unused connection is kept; load balancers drop them silently after a minute or more."""
 
+_JSON = "application/json"
 _POD_NAMESPACE = Path(SERVICE_TOKEN_FILENAME).parent / "namespace"
 _HOME = Path("~/.kube/config")
 _HINT = "Set KUBECONFIG, or run in a pod with a service account."
@@ -82,9 +91,30 @@ class ApiServer:
             headers={"User-Agent": "teleport-operator"},
         )
 
-    async def get(self, path: str) -> dict[str, Any]:
-        """Return the object at that path. Raises NotFound, AccessDenied, Unavailable."""
-        return await self._request("GET", path)
+    async def get(self, path: str, *, accept: str = _JSON) -> dict[str, Any]:
+        """Return the object at that path, in the form that is accepted. Raises NotFound, AccessDenied, Unavailable."""
+        return await self._request("GET", path, accept=accept)
+
+    async def follow(self, path: str, *, accept: str, silence: float) -> AsyncGenerator[bytes, None]:
+        """Yield the lines of a watch until the API server ends it; after `silence` seconds without one it is given up.
+
+        Raises AccessDenied, Unavailable.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
+        what = f"GET {path}"
+        try:
+            async with self._session.get(f"{self.url}{path}", headers={"Accept": accept}, timeout=timeout) as answer:
+                if answer.status >= HTTPStatus.BAD_REQUEST:
+                    raise _error(answer.status, await answer.json(), what)
+                rest = b""
+                async for chunk in answer.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield line
+                    if len(rest) > MAX_EVENT_BYTES:
+                        raise Unavailable(f"the API server answered {what} with a line without end")
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise Unavailable(f"the API server did not answer {what}: {error or type(error).__name__}") from error
 
     async def create(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         """Create an object in the collection at that path and return it.
@@ -130,13 +160,22 @@ class ApiServer:
         async with self._slots:
             return await handler(request)
 
-    async def _request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    def _turn(self, path: str) -> AbstractAsyncContextManager[object]:
+        return nullcontext() if path.startswith(_LEASES) else self._slots
+
+    async def _request(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, *, accept: str = _JSON
+    ) -> dict[str, Any]:
+        kind = "application/merge-patch+json" if method == "PATCH" else _JSON
         what = f"{method} {path}"
         try:
-            async with self._session.request(
-                method, f"{self.url}{path}", json=body, headers={"Content-Type": kind}
-            ) as answer:
+            # The turn first: what a request may take begins when it is sent.
+            async with (
+                self._turn(path),
+                self._session.request(
+                    method, f"{self.url}{path}", json=body, headers={"Content-Type": kind, "Accept": accept}
+                ) as answer,
+            ):
                 content: dict[str, Any] = await answer.json()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable(f"the API server did not answer {what}: {error or type(error).__name__}") from error

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from runtime.core.trust_status import TrustReason
+from runtime.reconcile import Reason as PlanReason
+
 
 class Reason(StrEnum):
     """Why a condition is as it is, in one word for machines, beside those of a plan (`runtime.reconcile.Reason`)."""
@@ -16,8 +19,20 @@ class Reason(StrEnum):
     UNAVAILABLE = "Unavailable"
     DRIFTED = "Drifted"
     DENIED = "PermissionDenied"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a word, no password
+    NO_AUTH = "NoAuthServer"
     SECRET_NOT_OPTED_IN = "SecretNotOptedIn"  # noqa: S105 - a word, no password
     SECRET_INVALID = "SecretInvalid"  # noqa: S105 - a word, no password
+
+    PENDING = "Pending"
+    CONSUMED = "Consumed"
+    NOT_NEEDED = "NotNeeded"
+    NO_PROXY = "NoProxyAddress"
+    SECRET_TAKEN = "SecretTaken"  # noqa: S105 - a word, no password
+
+
+PASSING = frozenset({PlanReason.CREDENTIALS_PENDING, TrustReason.PENDING})
+"""Reasons that another takes the place of within seconds, with nobody doing anything: they are no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,11 @@ def status_with(
 
 
 def has_turned(condition: Condition, previous: Iterable[Mapping[str, object]]) -> bool:
-    """Return whether it says something else than before: only that is news."""
-    before = next((each for each in previous if each.get("type") == condition.type), {})
+    """Return whether it says something else than before: only that is news. That all went well at once is none."""
+    before = next((each for each in previous if each.get("type") == condition.type), None)
+    if condition.reason in PASSING:
+        return False
+    if before is None or before.get("reason") in PASSING:
+        return not condition.status
     status = "True" if condition.status else "False"
     return (before.get("status"), before.get("reason")) != (status, condition.reason.value)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from runtime.core.errors import TeleportError
-from runtime.core.resources import DriftPolicy, Resource, Token, User
-from teleport_operator.conditions import Reason, status_with
+from runtime.core.resources import DriftPolicy, Resource, Token, TrustedCluster, User
+from teleport_operator import invitations
+from teleport_operator.conditions import Condition, Reason, status_with
 from teleport_operator.context import Context
+from teleport_operator.credentials import credentials_of, means_of
+from teleport_operator.inviting import invite, told
 from teleport_operator.objects import Known, Ref
-from teleport_operator.reconciling import Verdict, declare, failed, read_document
+from teleport_operator.reconciling import Given, Unready, Verdict, declare, failed, read_document
+from teleport_operator.referenced import NotedSecrets, secrets_of
+from teleport_operator.settings import RECHECK_SECONDS, retry_delay
 from teleport_operator.token_secrets import value_of
+from teleport_operator.trust import read_told, with_trust
 
 Body = Mapping[str, Any]
 """An object as the API server gives it."""
@@ -26,15 +35,34 @@ def ref_of(kind: str, body: Body) -> Ref:
 async def judge(context: Context, kind: str, body: Body) -> tuple[Verdict, TeleportError | None]:
     """Bring the backend to what a document says, or find out why that cannot be; the error is part of the verdict."""
     error: TeleportError | None = None
+    ref = ref_of(kind, body)
+    facts = context.facts.version
     try:
         resource = read_document(body, kind)
-        value = await _value(context, resource, str(body["metadata"]["uid"]))
-        only_report = _reports_only(resource, body)
-        verdict = await declare(context.backend, context.clock, resource, value, only_report=only_report)
-        context.objects.note(ref_of(kind, body), verdict.known)
+        context.objects.refer(ref, secrets_of(resource))
+        found = NotedSecrets(context.api, context.objects, ref)
+        given = await _given(found, context, resource, str(body["metadata"]["uid"]))
+        if isinstance(resource, User):
+            given = await _invited(context, resource, body, given)
+        verdict = await declare(
+            context.backend,
+            context.clock,
+            resource,
+            given,
+            only_report=_reports_only(resource, body) and given.invitation.new is None,
+        )
+        if isinstance(resource, TrustedCluster) and verdict.known.stored is not None:
+            verdict = with_trust(verdict, resource, await read_told(context.backend, resource.name))
+        context.objects.note(ref, verdict.known)
+        _note_end(context, ref, verdict)
+        if facts != context.facts.version:  # learnt meanwhile, when nobody knew yet that this object uses them
+            context.deadlines[ref] = context.clock.now()
     except TeleportError as caught:
         error, verdict = caught, failed(caught)
-        context.objects.note(ref_of(kind, body), Known(None))
+        if context.objects.get(ref) is None:  # else what was known of it is as true as before
+            context.objects.note(ref, Known(None))
+        if isinstance(caught, Unready) and context.objects.refers(ref):
+            context.deadlines[ref] = _recheck(context)
     context.metrics.reconciles.labels(kind, verdict.result).inc()
     return verdict, error
 
@@ -48,16 +76,65 @@ def status_after(context: Context, body: Body, verdict: Verdict) -> dict[str, ob
     return {name: value for name, value in after.items() if before.get(name) != value}
 
 
+def news_of_invite(verdict: Verdict, body: Body) -> list[Condition]:
+    """Return what an Event should tell of the user's invite."""
+    before = {each.get("type"): each for each in conditions_of(body)}
+    return [each for each in verdict.conditions if invitations.is_news(each, before.get(each.type, {}))]
+
+
 def conditions_of(body: Body) -> Iterable[Mapping[str, object]]:
     """Return the conditions that an object has so far."""
     found: Iterable[Mapping[str, object]] = body.get("status", {}).get("conditions", [])
     return [dict(each) for each in found]
 
 
-async def _value(context: Context, resource: Resource, uid: str) -> str | None:
-    if not isinstance(resource, Token):
-        return None
-    return await value_of(context.api, resource, uid, new_value=lambda: secrets.token_hex(16))
+async def _given(found: NotedSecrets, context: Context, resource: Resource, uid: str) -> Given:
+    """Return what the document's Secret gives, or why it gives nothing: what else it says is done all the same.
+
+    A Token without its value is nothing, though. Raises Unready for one, and what the API server and the backend raise.
+    """
+    try:
+        match resource:
+            case Token():
+                beside = context.facts.beside_token()
+                now = context.clock.now()
+                value = await value_of(
+                    found, resource, uid, now=now, new_value=lambda: secrets.token_hex(16), beside=beside
+                )
+                return Given(value=value)
+            case User():
+                return Given(credentials=await credentials_of(found, context.backend, resource))
+            case TrustedCluster():
+                return Given(value=await means_of(found, resource))
+    except Unready as trouble:
+        if isinstance(resource, Token):
+            raise
+        return Given(trouble=trouble)
+    return Given()
+
+
+async def _invited(context: Context, user: User, body: Body, given: Given) -> Given:
+    """Return what the document's Secret gives, and with it the user's invite."""
+    return replace(
+        given,
+        invitation=await invite(context, user, body),
+        invite_before=told(body),
+        person=hashlib.sha256(str(body["metadata"]["uid"]).encode()).hexdigest()[:32],
+    )
+
+
+def _note_end(context: Context, ref: Ref, verdict: Verdict) -> None:
+    """Remember when to look again, though nothing has changed."""
+    ends = [verdict.until] if verdict.until else []
+    if ends := [*ends, *([_recheck(context)] if verdict.waits else [])]:
+        context.deadlines[ref] = min(ends)
+    else:
+        context.deadlines.pop(ref, None)
+
+
+def _recheck(context: Context) -> datetime:
+    """Return when to look again at what waits for something else, though nobody should have noticed that change."""
+    return context.clock.now() + timedelta(seconds=retry_delay(0, RECHECK_SECONDS))
 
 
 def _reports_only(resource: Resource, body: Body) -> bool:

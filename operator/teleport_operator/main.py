@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -27,13 +27,14 @@ from runtime.backend.base import Backend
 from runtime.backend.open import open_backend
 from runtime.backend.options import Options
 from runtime.core.clock import SystemClock
-from runtime.core.errors import InvalidInput, TeleportError, Unavailable
+from runtime.core.errors import AccessDenied, InvalidInput, TeleportError, Unavailable
 from runtime.service.health import Diagnostics
 from runtime.service.metrics import CountedBackend
 from runtime.service.settings import Settings
-from teleport_operator import logs
+from teleport_operator import documents, logs
 from teleport_operator.api_server import ApiServer
 from teleport_operator.context import Context
+from teleport_operator.facts import Facts
 from teleport_operator.handlers import drift, roles, tokens, trusted_clusters, users
 from teleport_operator.lease import Election, disarm
 from teleport_operator.metrics import OperatorMetrics
@@ -53,7 +54,7 @@ UNREADY_SECONDS = 90.0
 DEAD_SECONDS = 240.0
 """Silence of a watch after which only a new process helps."""
 
-BACKEND_RETRY_SECONDS = 5.0
+BACKEND_RETRY_SECONDS = 2.0
 LOGIN_SECONDS = 5.0
 """The least time between two logins to the API server: a credential that is refused is not tried without pause."""
 
@@ -154,20 +155,32 @@ async def _lead(operator: Operator, settings: OperatorSettings) -> int:
     """Reconcile until we are told to stop, and return the exit code. Losing the Lease ends the process itself."""
     assert operator.backend is not None  # noqa: S101 (prepare has opened it)
     holding = asyncio.create_task(_hold(operator.election))  # before kopf, which cancels what was started after it
-    context = Context(operator.backend, SystemClock(), operator.api, operator.metrics)
+    facts = Facts(proxy_addr=settings.proxy_addr, auth_servers=settings.auth_servers)
+    with suppress(TeleportError):  # they are followed, which tells why not; what is known later completes Secrets then
+        await facts.read(operator.backend)
+    context = Context(operator.backend, SystemClock(), operator.api, operator.metrics, facts=facts)
+    declaring = asyncio.create_task(_declare(operator, settings))
     try:
         await kopf.operator(
             settings=kopf_settings(settings),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
-            memo=kopf.Memo(context=context, operator=operator),
+            memo=kopf.Memo(context=context, operator=operator, own_settings=settings),
         )
     except Exception:
         logger.exception("the operator cannot go on")
         return 1
     finally:
         holding.cancel()
+        declaring.cancel()
     return 0
+
+
+async def _declare(operator: Operator, settings: OperatorSettings) -> None:
+    """Keep the objects that the release declares, if it declares any."""
+    if settings.documents is not None:
+        name = settings.lease.rpartition("/")[2]
+        await documents.keep(operator.api, documents.Folder(settings.documents, operator.api.namespace, name))
 
 
 async def _hold(election: Election) -> None:
@@ -181,12 +194,12 @@ async def _hold(election: Election) -> None:
 
 
 async def _open(options: Options) -> Backend:
-    """Open the backend, however long it is away. Raises InvalidSettings."""
+    """Open the backend, however long it is away, or not ours to make: auth makes it. Raises InvalidSettings."""
     said = ""
     while True:
         try:
             return await open_backend(options, clock=SystemClock())
-        except Unavailable as error:
+        except (AccessDenied, Unavailable) as error:
             if str(error) != said:
                 said = str(error)
                 logger.warning("waiting for the backend: %s", said)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from runtime.backend.base import Backend
 from runtime.backend.documents import BackendDocuments
 from runtime.core.clock import Clock
 from runtime.core.errors import AccessDenied, InvalidInput, InvalidResource, TeleportError
-from runtime.core.resources import Origin, Resource, Token, encode, read_object
+from runtime.core.resources import DeletionPolicy, Origin, Resource, SealedCredentials, Token, User, encode, read_object
 from runtime.core.yaml_marks import show_path
 from runtime.reconcile import (
     Action,
@@ -25,7 +26,9 @@ from runtime.reconcile import (
     remove,
 )
 from runtime.reconcile import Reason as PlanReason
+from teleport_operator import invitations
 from teleport_operator.conditions import Condition, Reason, ready, synced
+from teleport_operator.invitations import Invitation
 from teleport_operator.objects import Known
 
 
@@ -35,6 +38,23 @@ class Unready(InvalidInput):
     def __init__(self, reason: Reason, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the Secret gives that a document refers to."""
+
+    value: str | None = field(default=None, repr=False)
+    """A token's, or what a trusted cluster is joined by."""
+    credentials: SealedCredentials | None = None
+    trouble: Unready | None = None
+    """Why it gives nothing: the rest of the document is written, and Ready tells of this."""
+    invitation: Invitation = field(default_factory=Invitation)
+    """A user's."""
+    invite_before: Mapping[str, object] = field(default_factory=dict)
+    """What the user's status says of its invite so far."""
+    person: str = ""
+    """Who a user is who is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +71,13 @@ class Verdict:
     """What the backend holds now of what the document says."""
     changed: str = ""
     """The fields that were not as declared."""
+    until: datetime | None = None
+    """When something of it ends, and there is something else to say then."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the document is right, but has no effect until something else changes."""
+        return self.again or self.result == "refused"
 
     @property
     def ready(self) -> Condition:
@@ -59,18 +86,30 @@ class Verdict:
 
 
 async def declare(
-    backend: Backend, clock: Clock, resource: Resource, value: str | None = None, *, only_report: bool = False
+    backend: Backend,
+    clock: Clock,
+    resource: Resource,
+    given: Given | None = None,
+    *,
+    only_report: bool = False,
 ) -> Verdict:
-    """Make the backend hold the resource as its document says; `value` is a token's.
+    """Make the backend hold the resource as its document says, with what its Secret gives.
 
-    With `only_report` a difference is told of and left. Raises Unavailable.
+    With `only_report` a difference that somebody made in the backend is told of and left. Raises Unavailable.
     """
+    given = given or Given()
     documents = BackendDocuments(backend)
     owner = Owner(Origin.KUBERNETES, resource.metadata.namespace)
-    desired = Desired(resource, value)
+    desired = Desired(
+        resource,
+        given.value,
+        credentials=given.credentials,
+        invite=given.invitation.new,
+        person=given.person,
+    )
     if only_report:
         there = await documents.get(resource.kind, resource.name)
-        step = decide(desired, there, owner, now=clock.now())
+        step = decide(Desired(resource), there, owner, now=clock.now())
         if step.writes:
             message = f"was changed elsewhere, and stays so (driftPolicy is Report): {_changed(step)}"
             drifted = (synced(Reason.DRIFTED, message, status=False), ready(Reason.DRIFTED, message))
@@ -79,29 +118,40 @@ async def declare(
     if step.action is Action.REFUSE:
         message = f"{step.message}. {step.hint}"
         conditions = (synced(step.reason, message, status=False), ready(step.reason, message))
-        return Verdict(conditions, "refused", known=_known(resource, None))
+        return Verdict(conditions, "refused", known=Known(None, named_roles(resource), refused=True))
     missing = await _missing_roles(documents, resource)
     there_are = [role for role in named_roles(resource) if role not in missing]
     findings = (*step.findings, *missing_roles(resource, there_are))
     held = synced(Reason.RECONCILED, "the backend holds it as declared", status=True)
-    summed_up = ready(findings[0].reason, _text(findings)) if findings else ready(Reason.RECONCILED, held.message)
+    if given.trouble is not None:
+        summed_up = ready(given.trouble.reason, text_of(given.trouble))
+    else:
+        summed_up = ready(findings[0].reason, _text(findings)) if findings else ready(Reason.RECONCILED, held.message)
+    invited = _invited(step, given, clock.now())
     return Verdict(
-        (held, summed_up),
+        (held, summed_up, *invited.conditions),
         "unchanged" if step.action is Action.UNCHANGED else "written",
-        again=any(found.reason is PlanReason.ROLE_NOT_FOUND for found in findings),
-        fields=_fields(step),
+        again=given.trouble is not None
+        or given.invitation.trouble is not None
+        or any(found.reason is PlanReason.ROLE_NOT_FOUND for found in findings),
+        fields={**_fields(step), **invited.fields},
         known=_known(resource, step.resource, missing),
         changed=_changed(step),
+        until=invited.until,
     )
 
 
-async def forget(backend: Backend, clock: Clock, kind: str, name: str, namespace: str | None) -> Step:
+async def forget(
+    backend: Backend, clock: Clock, kind: str, name: str, namespace: str | None, policy: DeletionPolicy | None = None
+) -> Step:
     """Make the backend forget what a document in that namespace declared; what others declared stays.
+
+    What is to be kept stays too: by `policy`, which the document said last, else by what is stored.
 
     Raises Unavailable, InvalidResource for what cannot be read: it may be ours.
     """
     owner = Owner(Origin.KUBERNETES, namespace)
-    step = (await remove(BackendDocuments(backend), kind, name, owner, clock)).step
+    step = (await remove(BackendDocuments(backend), kind, name, owner, clock, policy)).step
     if step.action is Action.REFUSE:
         raise InvalidResource(step.message, hint=step.hint)
     return step
@@ -156,6 +206,27 @@ def _changed(step: Step) -> str:
 
 def _text(findings: tuple[Finding, ...]) -> str:
     return "; ".join(found.message for found in findings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Invited:
+    """What a verdict has of a user's invite."""
+
+    conditions: tuple[Condition, ...] = ()
+    fields: Mapping[str, object] = field(default_factory=dict)
+    until: datetime | None = None
+
+
+def _invited(step: Step, given: Given, now: datetime) -> _Invited:
+    user = step.resource
+    if not isinstance(user, User):
+        return _Invited()
+    invite = user.metadata.invite
+    return _Invited(
+        (invitations.condition(user, given.invitation, now),),
+        {"invite": told} if (told := invitations.status(user, given.invite_before)) else {},
+        invite.expires if invite is not None and invite.is_good(now) else None,
+    )
 
 
 def _fields(step: Step) -> dict[str, object]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import kopf
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runtime.core.errors import InvalidInput, InvalidSettings
+from runtime.core.resources.names import ADDRESS_PATTERN
 from runtime.service.flags import Flags
 from runtime.service.load import load_settings
 from runtime.service.settings import Log, Settings, Severity
@@ -39,7 +41,9 @@ DIAG_PORT = 3000
 
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
-RECHECK_SECONDS = 60.0
+LONGEST_AWAY_SECONDS = 30.0
+"""While the backend or the API server is away: somebody who was deleted meanwhile is out so soon after it is back."""
+RECHECK_SECONDS = 300.0
 """For a document that is right, but cannot be carried out: what changes in the backend brings it back before that."""
 
 HINT = "See docs/operator.md for the variables TELEPORT_OPERATOR_… and what they hold."
@@ -56,6 +60,8 @@ class OperatorSettings(BaseSettings):
     """Whose documents are reconciled; all, if empty."""
     lease: str = "teleport-operator"
     """NAME or NAMESPACE/NAME of the Lease of which one replica holds one; by default in our own namespace."""
+    documents: Path | None = None
+    """A folder of Tokens and TrustedClusters that become objects of our own namespace: what a release declares."""
     diag_addr: str | None = None
     """HOST:PORT of /healthz, /readyz and /metrics; off, if not given."""
 
@@ -68,6 +74,11 @@ class OperatorSettings(BaseSettings):
     """Seconds after which a watch on which nothing comes in, not even a bookmark, is opened anew."""
     log_severity: Severity = Severity.INFO
     """The least severe entry to show; where they go is teleport.yaml's `log.output`."""
+
+    proxy_addr: Annotated[str, Field(pattern=ADDRESS_PATTERN)] | Literal[""] = ""
+    """HOST:PORT of the proxy's HTTPS in sign-up links, in place of what the proxies announce."""
+    auth_servers: str = ""
+    """Goes into the Secrets of tokens as `authServers`, for who joins: HOST:PORT, with commas."""
 
     def cluster(self) -> Settings:
         """Return the cluster's settings: storage and log are used. Raises InvalidSettings."""
@@ -129,11 +140,11 @@ def kopf_settings(own: OperatorSettings) -> kopf.OperatorSettings:
     return settings
 
 
-def retry_delay(retry: int, first: float = FIRST_RETRY_SECONDS) -> float:
+def retry_delay(retry: int, first: float = FIRST_RETRY_SECONDS, longest: float = LONGEST_RETRY_SECONDS) -> float:
     """Return for how many seconds to leave a document alone after its attempt number `retry` (from 0) has failed.
 
-    It starts at `first`, doubles up to LONGEST_RETRY_SECONDS and varies by a fifth, so that a thousand that failed
+    It starts at `first`, doubles up to `longest` and varies by a fifth, so that a thousand that failed
     together do not come back together.
     """
-    delay = min(first * 2.0 ** min(retry, 16), LONGEST_RETRY_SECONDS)
+    delay = min(first * 2.0 ** min(retry, 16), longest)
     return delay * random.uniform(0.8, 1.2)  # noqa: S311 (spreads load, guards nothing)

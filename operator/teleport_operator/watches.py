@@ -37,6 +37,10 @@ class Watches:
         """Something came in on this watch, or it was opened."""
         self._heard[watched] = self._now()
 
+    def forget(self, watched: Watched) -> None:
+        """Nothing is watched there any more, and nothing is expected to be heard."""
+        self._heard.pop(watched, None)
+
     def ages(self) -> Mapping[Watched, float]:
         """Return for how many seconds each watch has been silent."""
         now = self._now()

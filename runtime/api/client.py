@@ -31,8 +31,10 @@ Dial = Callable[[str], Coroutine[Any, Any, Stream]]
 
 _AWAY_HINT = "Are the auth servers running, and is their port (3025) open from here?"
 
-MAX_PAUSE_SECONDS = 15.0
-"""Longest pause before a lost auth server is tried again; each is a random part of a bound that doubles up to it."""
+MAX_PAUSE_SECONDS = 5.0
+"""Longest pause before a lost auth server is tried again; each is a random part of a bound that doubles up to it.
+
+What was taken away while auth was away is known within 10 s after it is back."""
 FIRST_PAUSE_SECONDS = 1.0
 """Bound of the first pause: thousands lose a server in the same moment, and what is left of auth has to take them."""
 

@@ -21,6 +21,9 @@ NOBODY_LOGIN = "nobody"
 
 DIAL_SECONDS = 10.0
 """How long one auth server may take to let us in, in seconds."""
+REACH_SECONDS = 3.0
+"""How long its kernel may take to accept the connection, in seconds. The address of a pod that is gone answers nothing,
+and one that stands for several pods (a Service) is led to another only by a new connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Dialer:
             certificate=identity.certificate,
             verify_host=self._verify_host,
             connect_timeout=DIAL_SECONDS,
+            reach_timeout=REACH_SECONDS,
         )
         try:
             async with asyncio.timeout(DIAL_SECONDS):

@@ -10,17 +10,20 @@ from pydantic import SecretStr
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.credential_messages import CredentialsRequest
-from runtime.api.messages import ResourceDocument, ResourceQuery, ResourceRef
-from runtime.core.errors import CompareFailed, InvalidInput, InvalidResource, NotFound
-from runtime.core.resources import DECLARED, Resource, decode, dump
+from runtime.api.messages import Invite, InviteRequest, ResourceDocument, ResourceQuery, ResourceRef
+from runtime.core.defaults import SIGNUP_TTL
+from runtime.core.errors import CompareFailed, InvalidInput, InvalidResource, NotFound, TeleportError
+from runtime.core.resources import DECLARED, Resource, User, decode, dump
 from runtime.reconcile import Actual, Desired, Login
 
 
 class AuthDocuments:
     """Documents as auth has them. All methods raise what auth raises, and Unavailable."""
 
-    def __init__(self, auth: AuthClient) -> None:
+    def __init__(self, auth: AuthClient, invites: dict[str, Invite] | None = None) -> None:
+        """Put into `invites`, by name, those of users who are created; without it nobody is invited."""
         self._auth = auth
+        self._invites = invites
 
     async def list(self, kind: str) -> list[Actual]:
         """Return all resources of a kind."""
@@ -36,7 +39,10 @@ class AuthDocuments:
 
     async def create(self, desired: Desired, resource: Resource) -> str | None:
         """Have a new resource written; return a token's value if auth made one. Raises AlreadyExists."""
-        return await write_document(self._auth, desired)
+        value = await write_document(self._auth, desired)
+        if self._invites is not None and (invite := await invite_new(self._auth, resource)):
+            self._invites[resource.name] = invite
+        return value
 
     async def swap(self, desired: Desired, resource: Resource, *, revision: int) -> str | None:
         """Have the one at that revision replaced; return a token's value if auth made one. Raises CompareFailed."""
@@ -61,6 +67,20 @@ async def write_document(auth: AuthClient, desired: Desired, *, revision: int = 
     if desired.login is not None and not desired.login.held:
         await auth.call(methods.USERS_CREDENTIALS, _given(desired.resource.name, desired.login, check=False))
     return None if made is None else made.get_secret_value()
+
+
+async def invite_new(auth: AuthClient, resource: Resource) -> Invite | None:
+    """Have a user invited who was created just now, with the ttl of its document.
+
+    None for what is no user, for one with credentials of its own, and where it cannot be done: the user stays.
+    """
+    if not isinstance(resource, User) or resource.spec.credentials_secret_ref is not None:
+        return None
+    ttl = resource.spec.invite.ttl if resource.spec.invite else SIGNUP_TTL
+    try:
+        return await auth.call(methods.USERS_INVITE, InviteRequest(name=resource.name, ttl=ttl))
+    except TeleportError:
+        return None
 
 
 async def with_login(auth: AuthClient, desired: Desired) -> Desired:

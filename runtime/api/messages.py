@@ -18,6 +18,10 @@ Text = Annotated[str, Field(max_length=1024)]
 PublicKey = Annotated[str, Field(max_length=16 * 1024)]
 Secret = Annotated[SecretStr, Field(max_length=1024), PlainSerializer(SecretStr.get_secret_value, when_used="json")]
 """Text that no repr and no log shows; JSON, which only the wire makes, does."""
+SecretContent = Annotated[
+    SecretStr, Field(max_length=64 * 1024), PlainSerializer(SecretStr.get_secret_value, when_used="json")
+]
+"""The same, longer: of a whole Secret."""
 Labels = dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=1024)]]
 
 
@@ -329,8 +333,9 @@ class ResourceDocument(Message):
     """0 in a request: the resource must be new. Else it must still be at that revision."""
     overwrite: bool = False
     """In a request: write whatever was there (tctl create --force)."""
-    value: Secret | None = None
-    """Of a token. In a request: what its Secret holds. In the answer: what was made for want of one, told this once."""
+    value: SecretContent | None = None
+    """In a request: what the Secret of a token or trusted cluster holds. In the answer: the value that was made for a
+    token that had none, told this once."""
 
 
 class ResourceList(Message):

@@ -12,7 +12,9 @@ from typing import Any, Generic, TypeVar
 from runtime.api import event_messages
 from runtime.api import messages as m
 from runtime.api import search_messages as searching
+from runtime.api import trust_messages as trust
 from runtime.api.credential_messages import CredentialsReply, CredentialsRequest
+from runtime.api.tunnel_messages import TunnelList, TunnelReport
 from runtime.core.callers import MEMBERS, CallerKind
 
 Params = TypeVar("Params", bound=m.Message)
@@ -49,6 +51,7 @@ SIGNUP_SHOW = Method("people.signup.show", m.SignupQuery, m.SignupForm, frozense
 SIGNUP_COMPLETE = Method("people.signup.complete", m.SignupRequest, m.Signup, frozenset({_PROXY}))
 
 USERS_CREATE = Method("users.create", m.UserRequest, m.Invite, frozenset({_ADMIN}))
+USERS_INVITE = Method("users.invite", m.InviteRequest, m.Invite, frozenset({_ADMIN}))
 USERS_RESET = Method("users.reset", m.InviteRequest, m.Invite, frozenset({_ADMIN}))
 USERS_CREDENTIALS = Method("users.credentials", CredentialsRequest, CredentialsReply, frozenset({_ADMIN}))
 USERS_LIST = Method("users.list", m.Nothing, m.UserList, frozenset({_ADMIN}))
@@ -91,6 +94,15 @@ SESSIONS_REPORT = Method("sessions.report", m.SessionReport, m.Nothing, frozense
 SESSIONS_ORDERS = Method("sessions.orders", m.Nothing, m.Nothing, frozenset({CallerKind.NODE}), pieces=m.SessionOrder)
 SESSIONS_LIST = Method("sessions.list", m.SessionQuery, m.SessionList, frozenset({_ADMIN, _PROXY}))
 SESSIONS_KILL = Method("sessions.kill", m.SessionKill, m.Nothing, frozenset({_ADMIN}))
+
+TRUSTED_WATCH = Method("trusted.watch", m.Nothing, m.Nothing, MEMBERS | {_ADMIN}, pieces=trust.TrustedClusters)
+TRUSTED_LIST = Method("trusted.list", m.Nothing, trust.TrustedClusters, frozenset({_ADMIN}))
+TRUSTED_STATUS = Method("trusted.status", m.Nothing, trust.TrustStatuses, frozenset({_ADMIN}))
+TRUSTED_ACCEPT = Method("trusted.accept", trust.LeafRequest, trust.RootReply, frozenset({_PROXY}))
+TRUSTED_FORGET = Method("trusted.forget", trust.ClusterName, m.Nothing, frozenset({_ADMIN}))
+
+TUNNELS_REPORT = Method("tunnels.report", TunnelReport, m.Nothing, frozenset({_PROXY}))
+TUNNELS_LIST = Method("tunnels.list", m.Nothing, TunnelList, MEMBERS | {_ADMIN})
 
 METHODS: dict[str, Method[Any, Any]] = {  # Any: each entry has its own types, checked where it is called and served
     method.name: method for method in list(globals().values()) if isinstance(method, Method)

@@ -30,6 +30,11 @@ class EventType(StrEnum):
     PROXY_CONNECT = "proxy.connect"
     PROXY_REJECTED = "proxy.rejected"
     WEB_REJECTED = "web.rejected"
+    TUNNEL_CONNECTED = "tunnel.connected"
+    """A tunnel is up between a proxy here and one (`peer`) of another `cluster`, which is our root or leaf (`side`)."""
+    TUNNEL_CLOSED = "tunnel.closed"
+    TUNNEL_REFUSED = "tunnel.refused"
+    """Somebody at the port for tunnels, or at the other end of one, was not believed; `error` says why."""
 
     RECORDING_DELETED = "recording.deleted"
     """Auth has deleted a recording, whose `reason` is age or size (`audit` in teleport.yaml)."""
@@ -53,6 +58,11 @@ class EventType(StrEnum):
     ADMIN_SIGNED = "admin.signed"
     TOKEN_CREATED = "token.created"  # noqa: S105 - the name of an event
     TOKEN_DELETED = "token.deleted"  # noqa: S105 - the name of an event
+    TRUST_BEGUN = "trust.begun"
+    """Another cluster (`cluster`) is trusted, as our root or as our leaf (`side`), by these keys (`fingerprints`)."""
+    TRUST_REFUSED = "trust.refused"
+    """A cluster that wanted to be our leaf was refused, or our root refused us."""
+    TRUST_ENDED = "trust.ended"
     RESOURCE_WRITTEN = "resource.written"
     RESOURCE_REMOVED = "resource.removed"
     CALL_REFUSED = "call.refused"
@@ -75,6 +85,9 @@ FROM_MEMBERS = frozenset(
         EventType.PROXY_CONNECT,
         EventType.PROXY_REJECTED,
         EventType.WEB_REJECTED,
+        EventType.TUNNEL_CONNECTED,
+        EventType.TUNNEL_CLOSED,
+        EventType.TUNNEL_REFUSED,
         EventType.AUDIT_LOST,
     }
 )

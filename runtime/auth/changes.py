@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 
 from runtime.audit.log import Field
-from runtime.core.resources import KEPT_BY_THE_CLUSTER, Resource, Token
+from runtime.core.resources import KEPT_BY_THE_CLUSTER, Resource, Token, TrustedCluster, User
 
 MAX_CHANGES = 50
 MAX_VALUE = 200
@@ -57,6 +57,8 @@ def changes(before: Resource | None, after: Resource | None) -> list[str]:
     ]
     if (was := _digest(before)) != (now := _digest(after)):
         told.append(f"value: {'the old one' if was else NOTHING} -> {'a new one' if now else NOTHING}")
+    if (invited := _invite(before)) != (invites := _invite(after)):
+        told.append(f"invite: {'the old one' if invited else NOTHING} -> {'a new one' if invites else NOTHING}")
     if (more := len(told) - MAX_CHANGES) > 0:
         told[MAX_CHANGES:] = [f"and {more} more"]
     return told
@@ -72,9 +74,19 @@ def _flat(resource: Resource | None, *, all_fields: bool) -> Flat:
 
 
 def _digest(resource: Resource | None) -> str:
-    """Return what is kept of a token's value: it tells one from another, and is told to nobody."""
-    issued = resource.metadata.issued if isinstance(resource, Token) else None
-    return issued.digest if issued else ""
+    """Return what is kept of the value in a Secret: it tells one from another, and is told to nobody."""
+    match resource:
+        case Token():
+            return resource.metadata.issued.digest if resource.metadata.issued else ""
+        case TrustedCluster():
+            return resource.metadata.means.digest if resource.metadata.means else ""
+    return ""
+
+
+def _invite(resource: Resource | None) -> str:
+    """Return what is kept of the token that a user was invited with."""
+    invite = resource.metadata.invite if isinstance(resource, User) else None
+    return invite.digest if invite else ""
 
 
 def _walk(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Where auth's configuration comes from: teleport.yaml or the storage (manual, `dynamic_config`).
 
-It is the second factor, the static tokens, and the declared resources that teleport.yaml can hold. With dynamic_config
+It is the second factor, the static tokens, the trusted clusters by key_file, and the declared resources that
+teleport.yaml can hold. With dynamic_config
 
     no     the file is the truth: at each start what it says is put into the storage, in place of what an earlier file
            said. Resources that tctl or Kubernetes declared stay.
@@ -18,6 +19,7 @@ from contextlib import aclosing
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.api.messages import SecondFactor
+from runtime.api.trust_messages import TrustedPeer
 from runtime.auth.declared import Declared, kind_of
 from runtime.auth.tokens import JoinToken
 from runtime.backend.base import Backend, Item, Put, Snapshot
@@ -38,6 +40,7 @@ class Configuration(BaseModel):
 
     second_factor: SecondFactor = "otp"
     static_tokens: tuple[JoinToken, ...] = ()
+    trusted_clusters: tuple[TrustedPeer, ...] = ()
 
 
 async def settle(backend: Backend, file: Configuration, *, dynamic: bool) -> Configuration:
@@ -54,8 +57,8 @@ async def settle(backend: Backend, file: Configuration, *, dynamic: bool) -> Con
     stored = _decode(item)
     if stored != file:
         logger.warning(
-            "second_factor or tokens of teleport.yaml are not what the storage holds, and the storage counts: "
-            "start once with dynamic_config: no to publish the file"
+            "second_factor, tokens or trusted_clusters of teleport.yaml are not what the storage holds, and the "
+            "storage counts: start once with dynamic_config: no to publish the file"
         )
     return stored
 

@@ -1,4 +1,7 @@
-"""What a person proves itself with, as the backend keeps it: one record a user, replaced as a whole."""
+"""What a person proves itself with, as the backend keeps it: one record a user, replaced as a whole.
+
+It belongs to a person (`runtime.auth.persons`): to a later user of the same name it is as if there were none.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from runtime.auth.otp import OneTimePassword
+from runtime.auth.persons import person_of
 from runtime.backend.base import Backend
 from runtime.core.errors import AlreadyExists, CompareFailed, InvalidKey, NotFound
 from runtime.core.keys import SECRETS
@@ -24,14 +28,26 @@ class Credentials(BaseModel):
     otp: OneTimePassword | None = None
     invite: str = ""
     """The invite's id: an invite whose id stands here has been used."""
+    person: str = ""
+    """Whose they are; empty for a user of an earlier version, who has no id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Credentials at a revision; `credentials` None and revision 0 where there are none."""
+    """Credentials at a revision, which is 0 where there are none.
+
+    `credentials` is None, at a revision, where those that are there belong to another person.
+    """
 
     credentials: Credentials | None
     revision: int
+    person: str | None = ""
+    """Who the user of that name is; None if there is no such user."""
+
+    @property
+    def is_left_over(self) -> bool:
+        """Whether what is there belongs to somebody who is gone."""
+        return self.revision != 0 and self.credentials is None
 
 
 class CredentialStore:
@@ -45,19 +61,31 @@ class CredentialStore:
         try:
             item = await self._backend.get(_PREFIX + user)
         except (NotFound, InvalidKey):
-            return Stored(None, 0)
-        return Stored(Credentials.model_validate_json(item.value), item.revision)
+            item = None
+        # After the credentials: those that a new person of that name gets meanwhile have another revision.
+        person = await person_of(self._backend, user)
+        if item is None:
+            return Stored(None, 0, person)
+        credentials = Credentials.model_validate_json(item.value)
+        return Stored(credentials if credentials.person == person else None, item.revision, person)
 
     async def replace(self, user: str, old: Stored, new: Credentials) -> Stored:
-        """Write new credentials in place of those that were read. Raises CompareFailed when somebody was quicker."""
+        """Write new credentials of the same person in place of those that were read.
+
+        Raises CompareFailed when somebody was quicker, or the user is gone.
+        """
+        if old.person is None:
+            raise CompareFailed(f"there is no user {user}", hint="Somebody has just deleted it.")
+        new = new.model_copy(update={"person": old.person})
         value = new.model_dump_json().encode()
         if old.revision:
             item = await self._backend.compare_and_swap(_PREFIX + user, value, revision=old.revision)
-            return Stored(new, item.revision)
+            return Stored(new, item.revision, old.person)
         try:
-            return Stored(new, (await self._backend.create(_PREFIX + user, value)).revision)
+            item = await self._backend.create(_PREFIX + user, value)
         except AlreadyExists as error:
             raise CompareFailed(str(error)) from error
+        return Stored(new, item.revision, old.person)
 
     async def delete(self, user: str, *, revision: int | None = None) -> None:
         """Delete the user's credentials, if any; with `revision` only those. Raises CompareFailed for others."""
@@ -66,6 +94,9 @@ class CredentialStore:
         with suppress(NotFound):
             await self._backend.delete(_PREFIX + user, revision=revision)
 
-    async def users(self) -> frozenset[str]:
-        """Return the names of all users that have credentials."""
-        return frozenset(item.key.removeprefix(_PREFIX) for item in (await self._backend.range(_PREFIX)).items)
+    async def all(self) -> dict[str, Credentials]:
+        """Return all credentials by the name of the user, those of persons who are gone among them."""
+        return {
+            item.key.removeprefix(_PREFIX): Credentials.model_validate_json(item.value)
+            for item in (await self._backend.range(_PREFIX)).items
+        }

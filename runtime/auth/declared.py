@@ -7,6 +7,8 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from runtime.api.messages import ResourceDocument, ResourceEvent
+from runtime.auth.persons import identified
+from runtime.auth.trusted_means import without_token
 from runtime.backend.base import Backend, Delete, Item, Put, Snapshot
 from runtime.core import keys
 from runtime.core.errors import AlreadyExists, CompareFailed, InvalidInput, NotFound
@@ -14,6 +16,8 @@ from runtime.core.resources import DECLARED, Origin, Resource, Role, decode, enc
 from runtime.reconcile.steps import Owner, owner_of
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
+_TRUSTED_CLUSTERS = keys.resource_prefix("TrustedCluster")
+
 Complete = Callable[[Resource, Resource | None], Resource]
 """Adds to a document what the cluster keeps with it, such as a token's uses; the second is what is there so far."""
 
@@ -61,6 +65,7 @@ class Declared:
 
     async def create(self, resource: Resource) -> ResourceDocument:
         """Write a resource that must be new. Raises AlreadyExists."""
+        resource = identified(resource, None)
         try:
             return _document(await self._backend.create(key_of(resource), encode(resource)))
         except AlreadyExists:
@@ -90,7 +95,7 @@ class Declared:
         existing = decode(type(resource), item.value)
         _check_origin(existing, resource.metadata.origin, adopt=resource.metadata.adopt)
         at = item.revision if overwrite else revision
-        content = encode(complete(resource, existing))
+        content = encode(identified(complete(resource, existing), existing))
         return _document(await self._backend.compare_and_swap(key, content, revision=at))
 
     async def remove(self, kind: str, name: str, origin: Origin, *, revision: int = 0) -> Resource:
@@ -132,7 +137,11 @@ def known_kind(kind: str) -> str:
 
 
 def _document(item: Item) -> ResourceDocument:
-    return ResourceDocument(document=item.value.decode(), revision=item.revision)
+    """Return an item as the API shows it: a token that is still to be shown to a root is for that one alone."""
+    content = item.value
+    if item.key.startswith(_TRUSTED_CLUSTERS):
+        content = without_token(content)
+    return ResourceDocument(document=content.decode(), revision=item.revision)
 
 
 def _check_origin(existing: Resource, origin: Origin | None, *, adopt: bool) -> None:

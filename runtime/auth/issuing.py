@@ -33,7 +33,9 @@ class Issuer:
         """The cluster that certificates are for."""
         return self.authorities.cluster
 
-    def user(self, name: str, rights: Rights, public_key: str, ttl: timedelta | None) -> Certificate:
+    def user(
+        self, name: str, rights: Rights, public_key: str, ttl: timedelta | None, *, person: str = ""
+    ) -> Certificate:
         """Return a certificate for a person, for `ttl` (None: 23 hours) but no longer than the roles allow.
 
         Raises InvalidInput for a key that is not accepted, or a ttl below a minute.
@@ -47,6 +49,7 @@ class Issuer:
             permit_agent_forwarding=rights.forward_agent,
             permit_port_forwarding=rights.port_forwarding,
             join_sessions=True,
+            person=person,
         )
         signer = self.authorities.user.signer
         key = parse_public_key(public_key)

@@ -76,7 +76,7 @@ class People:
             otp = invite.otp.model_copy(update={"counter": counter})
         hashed = await self._passwords.hash(password)
         old = await self._credentials.get(invite.user)
-        _check_unused(invite, old)
+        _check_open(invite, old)
         try:
             new = await self._credentials.replace(
                 invite.user, old, Credentials(password=hashed, otp=otp, invite=invite.id)
@@ -84,7 +84,7 @@ class People:
         except CompareFailed:
             raise _used() from None
         try:
-            await self._invites.revoke(token)
+            await self._invites.use_up(invite)
         except (NotFound, CompareFailed):
             with suppress(CompareFailed):
                 await self._credentials.delete(invite.user, revision=new.revision)
@@ -116,8 +116,8 @@ class People:
         await self._invites.revoke_of(user)
         await self._attempts.forgive(_user(user))
 
-    async def log_in(self, user: str, password: str, code: str, address: str) -> None:
-        """Return if this is the user; the code is then used up.
+    async def log_in(self, user: str, password: str, code: str, address: str) -> str:
+        """Return which person this is, if it is the user; the code is then used up.
 
         Raises AccessDenied with the same words for an unknown user, a wrong password and a wrong code, LockedOut after
         too many of them, CompareFailed never: of two logins with one code, the second is a wrong code.
@@ -129,7 +129,8 @@ class People:
             await self._failed(user, address, str(error))
             raise
         try:
-            right = await self._is(await self._credentials.get(user), user, password, code)
+            stored = await self._credentials.get(user)
+            right = await self._is(stored, user, password, code)
         except BaseException:
             # Nobody judged it: too many people log in at once, the backend is away, or we stop.
             with suppress(TeleportError):
@@ -141,6 +142,7 @@ class People:
         await self._attempts.forgive(_user(user))
         await self._attempts.forgive(source(address))
         self._audit.emit(EventType.AUTH, user=user, success="true", **{"addr.remote": address})
+        return stored.person or ""
 
     async def _is(self, stored: Stored, user: str, password: str, code: str) -> bool:
         known = stored.credentials
@@ -160,7 +162,7 @@ class People:
 
     async def _open_invite(self, token: str) -> Invite:
         invite = await self._invites.find(token)
-        _check_unused(invite, await self._credentials.get(invite.user))
+        _check_open(invite, await self._credentials.get(invite.user))
         return invite
 
     async def _failed(self, user: str, address: str, error: str, *, subjects: tuple[str, ...] = ()) -> None:
@@ -193,7 +195,10 @@ def _user(name: str) -> str:
     return f"user/{name}"
 
 
-def _check_unused(invite: Invite, stored: Stored) -> None:
+def _check_open(invite: Invite, stored: Stored) -> None:
+    """Refuse an invite that was used, or that is of somebody who is gone. Raises AccessDenied."""
+    if stored.person is None or invite.person != stored.person:
+        raise no_such_invite()
     if stored.credentials is not None and stored.credentials.invite == invite.id:
         raise _used()
 

@@ -16,6 +16,7 @@ from runtime.api.client import AuthClient
 from runtime.api.dial import SUBSYSTEM
 from runtime.api.messages import SecondFactor
 from runtime.api.session import Session
+from runtime.api.trust_messages import TrustedPeer
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.auth.attempts import Attempts
@@ -39,9 +40,13 @@ from runtime.auth.peers import Peers
 from runtime.auth.people import People
 from runtime.auth.presence import PresenceStore
 from runtime.auth.pruning import Pruner
+from runtime.auth.publishing import Publisher
 from runtime.auth.recordings import Recordings
 from runtime.auth.sessions import RunningSessions
 from runtime.auth.tokens import JoinToken, JoinTokens
+from runtime.auth.trusted_service import TrustService
+from runtime.auth.tunnels import TunnelStore
+from runtime.auth.unsealing import Unsealing
 from runtime.backend.base import Backend
 from runtime.backend.objects import ObjectStore
 from runtime.core import keys
@@ -70,6 +75,8 @@ class AuthOptions:
     second_factor: SecondFactor = "otp"
     dynamic_config: bool = False
     static_tokens: tuple[JoinToken, ...] = ()
+    trusted_clusters: tuple[TrustedPeer, ...] = ()
+    """Those of teleport.yaml."""
     key_algorithm: KeyAlgorithm = KeyAlgorithm.ED25519
     recordings: Path | None = None
     """The folder for recordings; None: none are kept."""
@@ -145,6 +152,17 @@ class AuthService:
             audit=audit,
             now=clock.now,
         )
+        tunnels = TunnelStore(backend, clock)
+        self._trust = TrustService(
+            backend,
+            authorities,
+            tokens=tokens,
+            attempts=attempts,
+            audit=audit,
+            now=clock.now,
+            tunnels=tunnels,
+            file=options.trusted_clusters,
+        )
         self._tokens = tokens
         self._people = people = People(
             clock=clock,
@@ -156,7 +174,14 @@ class AuthService:
             audit=audit,
         )
         declared = Declared(backend)
+        self._unsealing = Unsealing(backend, people, audit, clock)
         self._janitor = Janitor(declared, credentials, invites)
+        self._publisher = Publisher(
+            backend,
+            presence,
+            cluster=authorities.cluster,
+            ca_pins=lambda: (authorities.host.signer.public.key.fingerprint,),
+        )
         self._chronicle = Chronicle(backend, declared, audit, clock.now)
         self._running = RunningSessions(backend, audit, clock.now)
         self._tasks: list[asyncio.Task[None]] = []
@@ -193,6 +218,8 @@ class AuthService:
             events=EventView(backend, clock.now),
             recordings=recordings,
             sessions=self._running,
+            trust=self._trust,
+            tunnels=tunnels,
             auth_servers=auth_servers,
         )
         register(self._dispatcher, parts)
@@ -206,6 +233,7 @@ class AuthService:
         """Let this configuration hold from now on."""
         self._people.second_factor = configuration.second_factor
         self._tokens.static = configuration.static_tokens
+        self._trust.view.file = configuration.trusted_clusters
 
     async def start(self, *, host_key: bytes, host_certificate: bytes) -> tuple[str, int]:
         """Listen, and return the address and port that was bound. Raises Unavailable when it cannot be had."""
@@ -219,7 +247,16 @@ class AuthService:
             limits=self._limits,
             clock=self._clock,
         )
-        work = (self._janitor.run(), self._running.run(), self._pruner.run(), self.filing.run(), self._chronicle.run())
+        work = (
+            self._janitor.run(),
+            self._running.run(),
+            self._pruner.run(),
+            self.filing.run(),
+            self._chronicle.run(),
+            self._publisher.run(),
+            self._trust.run(),
+            self._unsealing.run(),
+        )
         self._tasks = [asyncio.create_task(each) for each in work]
         return self._listener.address.host, self._listener.address.port
 

@@ -142,6 +142,19 @@ class JoinTokens:
                 return left
         raise Unavailable("too many members join with this token at once", hint="Try again in a few seconds.")
 
+    async def check(self, value: str, roles: Sequence[str]) -> None:
+        """Refuse what `redeem` would refuse now, and use nothing up. Raises AccessDenied."""
+        token = self._find_static(value)
+        if token is None:
+            try:
+                token = JoinToken.model_validate_json((await self._backend.get(_key(value))).value)
+            except NotFound:
+                declared = await self._declared.find(value)
+                if declared is None:
+                    raise AccessDenied(_REFUSED, hint=_REFUSED_HINT) from None
+                token = _of(declared)
+        _check_roles(token, roles)
+
     def _find_static(self, value: str) -> JoinToken | None:
         """Return the static token of this value; the time does not tell how near a guess was."""
         guess, found = value.encode(errors="surrogatepass"), None

@@ -43,6 +43,13 @@ class Profile:
     ssh_port: int = PROXY_SSH_PORT
     authorities: tuple[AuthorityKeys, ...] = ()
     """Host authorities; none after logging out."""
+    ssh_host: str = ""
+    """Where the proxy's SSH is, if not on the host of `proxy`."""
+
+    @property
+    def ssh_address(self) -> str:
+        """The name or address of the proxy's SSH, without its port and brackets."""
+        return (self.ssh_host or self.proxy.host).strip("[]")
 
 
 def render(profile: Profile) -> str:
@@ -53,6 +60,7 @@ def render(profile: Profile) -> str:
         "pin": profile.pin,
         "cluster": profile.cluster,
         "ssh_port": profile.ssh_port,
+        "ssh_host": profile.ssh_host,
         "authorities": [{"cluster": each.cluster, "keys": list(each.keys)} for each in profile.authorities],
     }
     return json.dumps(document, indent=2) + "\n"
@@ -72,6 +80,7 @@ def parse(path: Path, text: str) -> Profile:
             pin=parse_fingerprint(pin) if pin else "",
             cluster=_text(document["cluster"]),
             ssh_port=int(document["ssh_port"]),
+            ssh_host=_host(document.get("ssh_host", "")),
             authorities=tuple(
                 AuthorityKeys(_text(each["cluster"]), "host", tuple(map(_text, each["keys"])))
                 for each in document["authorities"]
@@ -94,6 +103,12 @@ def _load(text: str) -> Any:
             return yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ValueError(str(error)) from error
+
+
+def _host(value: object) -> str:
+    """Return a host's name or address; what it could say to ssh beside that is none."""
+    text = _text(value)
+    return Address.parse(f"{text}:1").host if text else ""
 
 
 def _text(value: object) -> str:

@@ -70,7 +70,8 @@ def start(settings: Settings, *, reread: Callable[[], Settings]) -> None:
 
     logger.info("teleport %s starts: %s", __version__, ", ".join(sorted(settings.roles)))
     try:
-        asyncio.run(live(parts, ready=ready, reload=reload, stopping=stopping))
+        drain = settings.teleport.drain_timeout.total_seconds()
+        asyncio.run(live(parts, ready=ready, reload=reload, stopping=stopping, drain_seconds=drain))
     except TeleportError as error:
         if settings.teleport.log.output is not LogOutput.STDERR:  # where it is printed in any case
             logger.error("teleport ends: %s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours

@@ -69,8 +69,6 @@ class AuthPart:
             storage = await open_storage(self._settings, self._clock, self._metrics)
             stack.push_async_callback(storage.backend.close)
             self._backend, self._configuration = storage.backend, storage.configuration
-            if self._settings.auth_service.trusted_clusters:
-                logger.warning("trusted_clusters has no effect yet: trusted clusters come with a later release")
             objects = await open_objects(self._settings)
             if objects is not None:
                 stack.push_async_callback(objects.close)

@@ -27,6 +27,7 @@ from runtime.service.identity import StoredIdentity
 from runtime.service.member import Member
 from runtime.service.remote_audit import RemoteAudit
 from runtime.service.settings import Settings
+from runtime.service.trusting import Trusting
 from runtime.service.values import Address
 from runtime.transport.limits import Limits
 
@@ -36,12 +37,16 @@ IPAddress = IPv4Address | IPv6Address
 
 PROXIES_SECONDS = 15.0
 """Between two looks at which proxies there are, in seconds."""
+TRUSTED_FILE = "node.trusted.json"
+"""In data_dir: the clusters that are trusted as the node last heard of them."""
 FOLLOWED_FILE = "node.people.json"
 """In data_dir: users and roles as the node last heard of them."""
 PATIENCE_SECONDS = 5.0
 """How long a start waits for users and roles; then those of the last time have to do."""
 FLUSH_SECONDS = 3.0
 """How long a stop waits for auth to take the last audit events, and the last recordings."""
+GOOD_BYE_SECONDS = 10.0
+"""How much of the time that a stop may take is for good-byes and for what auth does not have yet."""
 SPOOL_FOLDER = "spool"
 """In data_dir: recordings that auth does not have yet."""
 RUNNING_FOLDER = "running"
@@ -53,6 +58,7 @@ class NodeRole:
 
     def __init__(self, settings: Settings, member: Member, surroundings: Surroundings, *, addr: Address) -> None:
         self._following = Following(member.auth, surroundings.data_dir, FOLLOWED_FILE)
+        self._trusting = Trusting(member.auth, surroundings.data_dir, TRUSTED_FILE, own=member.identity.cluster)
         self._audit = RemoteAudit(member.auth, surroundings.clock, open_queue(settings, CallerKind.NODE))
         ssh = settings.ssh_service
         spool = Spool(surroundings.data_dir.path / SPOOL_FOLDER, limit=ssh.spool_limit * 1024**2)
@@ -66,6 +72,7 @@ class NodeRole:
             identity=lambda: member.identity,
             labels=NodeLabels(ssh.labels, ssh.commands),
             people=self._following,
+            clusters=lambda: self._trusting.peers,
             proxies=self._proxies,
             audit=self._audit,
             recordings=Recordings(spool, ssh.recording),
@@ -90,6 +97,7 @@ class NodeRole:
             asyncio.create_task(work)
             for work in (
                 self._following.run(),
+                self._trusting.run(),
                 self._audit.run(),
                 self._proxies.run(),
                 self._uploader.run(),
@@ -163,4 +171,5 @@ def node_options(settings: Settings, addr: Address) -> NodeOptions:
     limits = Limits(max_connections=written.max_connections, max_users=written.max_users)
     # How many sessions a connection may have, each person's roles say (maxSessions).
     limits = replace(limits, sessions=limits.channels)
-    return NodeOptions(listen=settings.ssh_service.listen_addr, addr=addr, limits=limits)
+    grace = settings.teleport.drain_timeout.total_seconds() - GOOD_BYE_SECONDS
+    return NodeOptions(listen=settings.ssh_service.listen_addr, addr=addr, limits=limits, grace=max(1.0, grace))

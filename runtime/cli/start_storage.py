@@ -18,6 +18,7 @@ from runtime.backend.base import Backend
 from runtime.backend.open import open_backend
 from runtime.core.clock import Clock
 from runtime.core.errors import Unavailable
+from runtime.service.key_files import check_foreign, read_trusted_clusters
 from runtime.service.metrics import CountedBackend, Metrics
 from runtime.service.settings import SecondFactor, Settings
 
@@ -66,10 +67,20 @@ async def _open(settings: Settings, clock: Clock, metrics: Metrics) -> Storage:
         options = auth_options(settings)
         if not settings.dynamic_config:
             await publish(Declared(backend), ())
-        file = Configuration(second_factor=options.second_factor, static_tokens=options.static_tokens)
+        file = Configuration(
+            second_factor=options.second_factor,
+            static_tokens=options.static_tokens,
+            trusted_clusters=options.trusted_clusters,
+        )
         configuration = await settle(backend, file, dynamic=settings.dynamic_config)
-        options = replace(options, second_factor=configuration.second_factor, static_tokens=configuration.static_tokens)
+        options = replace(
+            options,
+            second_factor=configuration.second_factor,
+            static_tokens=configuration.static_tokens,
+            trusted_clusters=configuration.trusted_clusters,
+        )
         authorities = await open_authorities(backend, options, clock)
+        check_foreign(file.trusted_clusters, authorities.cluster, authorities.trust)
     except BaseException:
         await backend.close()
         raise
@@ -89,6 +100,7 @@ def auth_options(settings: Settings) -> AuthOptions:
             JoinToken(token=token.value.get_secret_value(), roles=tuple(sorted(map(str, token.roles))), static=True)
             for token in auth.tokens
         ),
+        trusted_clusters=read_trusted_clusters(auth.trusted_clusters),
         key_algorithm=auth.ca_key_algorithm,
         recordings=Path(settings.teleport.data_dir) / "log" / "sessions" / "default",
         recordings_retention=audit.recordings_retention,

@@ -174,7 +174,7 @@ async def _connected(
     host = check_host(host)
     key, certificate = entry.keys.private.encode(), entry.keys.certificate.encode()
     proxy = await connect(
-        profile.proxy.host.strip("[]"),
+        profile.ssh_address,
         profile.ssh_port,
         name=HOP,
         login=login,

@@ -51,6 +51,7 @@ def log_in(wish: Wish, *, home: Home, asker: Asker, now: Callable[[], datetime])
         pin=pin,
         cluster=reply.cluster,
         ssh_port=ping.ssh_port,
+        ssh_host=ping.ssh_host,
         authorities=host_authorities(reply),
     )
     keys = Keys(private=key.to_openssh(), public=f"{key.public.line}\n", certificate=f"{reply.certificate.strip()}\n")

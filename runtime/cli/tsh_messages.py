@@ -8,13 +8,15 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Who answers: the cluster, its clock (aware, UTC), how people log in, and the port of SSH beside this one."""
+    """Who answers: the cluster, its clock (aware, UTC), how people log in, and where SSH is beside this."""
 
     cluster: str
     version: str
     time: datetime
     second_factor: str
     ssh_port: int
+    ssh_host: str = ""
+    """Empty: the host that was asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,14 +98,13 @@ class Configuration:
 
     def text(self) -> str:
         """Return the content of `path`. Raises InvalidInput when a path cannot be written there."""
-        proxy = self.profile.proxy
-        address = f"{proxy.host}:{self.profile.ssh_port}"
+        address = f"{self.profile.ssh_host or self.profile.proxy.host}:{self.profile.ssh_port}"
         command = _PROXY_COMMAND.format(hop=HOP, address=address)
         return "\n".join(
             [
                 "# Made by tsh, and made anew when it is used: changes are lost. For plain ssh: tsh config",
                 f"Host {HOP}",
-                f"    HostName {proxy.host.strip('[]')}",
+                f"    HostName {self.profile.ssh_address}",
                 f"    Port {self.profile.ssh_port}",
                 f"    HostKeyAlias {HOP}",
                 f"    UserKnownHostsFile {quoted(self.known_hosts_path(self.profile.cluster))}",
@@ -132,7 +131,8 @@ class Configuration:
         """
         proxy = self.profile.proxy
         pattern = f"*.{self.cluster}"
-        except_proxy = f" !{proxy.host}" if proxy.host.endswith(f".{self.cluster}") else ""
+        ways = dict.fromkeys((proxy.host, self.profile.ssh_address))
+        except_proxy = "".join(f" !{host}" for host in ways if host.endswith(f".{self.cluster}"))
         return "\n".join(
             [
                 f"# Nodes of cluster {self.cluster} through proxy {proxy}, as Teleport user {self.profile.user}:",

@@ -97,6 +97,7 @@ class WebClient:
             time=time,
             second_factor=reply.text("second_factor"),
             ssh_port=reply.port("ssh_port"),
+            ssh_host=reply.optional_host("ssh_host"),
         )
 
     def login(self, request: LoginRequest) -> LoginReply:
@@ -257,6 +258,14 @@ class Reply:
     def optional_text(self, name: str) -> str:
         """Return a text that may be empty, null or missing."""
         return self.text(name) if self.fields.get(name) else ""
+
+    def optional_host(self, name: str) -> str:
+        """Return a host's name or address, an IPv6 one in brackets; or nothing, where none is given."""
+        text = self.optional_text(name)
+        try:
+            return Address.parse(f"{text}:1").host if text else ""
+        except InvalidInput:
+            raise self._malformed(name) from None
 
     def pairs(self, name: str) -> dict[str, str]:
         """Return an object of texts, which may be empty."""

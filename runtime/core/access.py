@@ -46,6 +46,20 @@ class Grant:
     idle_timeout: timedelta | None
 
 
+def still_the_same(user: User, person: str) -> User:
+    """Return the user if a certificate that was issued to that person is its own.
+
+    One that names nobody was issued to a user without an id, or by an earlier version, and goes by the user's name.
+    Raises AccessDenied.
+    """
+    if person and person != user.metadata.id:
+        raise AccessDenied(
+            f"the certificate was issued to who was user {user.name} before, or before that user was invited anew",
+            hint="Log in again: tsh login.",
+        )
+    return user
+
+
 def user_role(user: User) -> Role | None:
     """Return the role `user:NAME` that a user's own logins make; None without logins.
 

@@ -19,6 +19,8 @@ DIAG_PORT = 3000
 LISTEN_HOST = "0.0.0.0"  # noqa: S104 — the manual: "By default it listens on all."
 CONFIG_FILE = "/etc/teleport.yaml"
 DATA_DIR = "/var/lib/teleport"
+DRAIN = timedelta(seconds=20)
+"""How long one role may take to stop."""
 MAX_CONNECTIONS = 1000
 """Connections that a service holds open at once."""
 MAX_USERS = 250

@@ -8,6 +8,7 @@ the prefix, a DynamoDB IAM condition on the partition key) and of ordering: revi
     presence/…              members that send heartbeats, and the sessions that they run
     secrets/…               password hashes, one-time-password counters, invites; auth only
     audit/…                 what happened, as all auth servers logged it; auth only
+    public/…                what auth tells of the cluster; nothing secret, the operator may read here
 """
 
 from __future__ import annotations
@@ -21,9 +22,19 @@ AUTHORITY = "authority"
 PRESENCE = "presence"
 SECRETS = "secrets"
 AUDIT = "audit"
+PUBLIC = "public"
 
 CLUSTER_NAME = f"{AUTHORITY}/cluster-name"
 """The name of the cluster that this backend belongs to."""
+
+CLUSTER_FACTS = f"{PUBLIC}/cluster"
+"""How the cluster is reached and known (`runtime.core.cluster_facts`)."""
+
+SEALING_KEY = f"{PUBLIC}/sealing-key"
+"""The public half of the key to which what auth alone may read is sealed (`runtime.pki.sealing`), in base64."""
+
+SEALING_KEY_PRIVATE = f"{SECRETS}/sealing-key"
+"""Its private half."""
 
 MAX_KEY_BYTES = 1000
 """UTF-8 bytes of a key: DynamoDB's sort key ends at 1,024 bytes, less room for what a backend adds."""

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.api.trust_messages import TrustedPeer
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.core.clock import Clock
@@ -34,7 +35,7 @@ from runtime.transport.server import Handler, Listener, listen
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10.0
-"""How long sessions may take to finish when the node stops."""
+"""How long sessions may take to finish when the node stops, unless its options say so."""
 FAREWELL_SECONDS = 2.0
 """How long a client may take to read the end of its session when the node stops."""
 
@@ -47,6 +48,8 @@ class NodeOptions:
     addr: Address
     """Where others reach it; port 0 stands for the one that `listen` gets."""
     limits: Limits
+    grace: float = GRACE_SECONDS
+    """How long sessions may take to finish when the node stops, in seconds."""
 
 
 class NodeService:
@@ -59,17 +62,22 @@ class NodeService:
         identity: Callable[[], StoredIdentity],
         labels: NodeLabels,
         people: People,
+        clusters: Callable[[], Mapping[str, TrustedPeer]] = dict,
         proxies: Proxies,
         audit: Audit,
         recordings: Recordings,
         running: Running,
         clock: Clock,
     ) -> None:
-        """Take what it works with; `identity` is the member that this node is, as it is at the time."""
+        """Take what it works with.
+
+        `identity` is the member that this node is, and `clusters` are those that are trusted, as they are at the time.
+        """
         self._options = options
         self._identity = identity
         self._labels = labels
         self._people = people
+        self._clusters = clusters
         self._proxies = proxies
         self._audit = audit
         self._recordings = recordings
@@ -97,6 +105,7 @@ class NodeService:
                 cluster=identity.cluster,
                 trust=lambda: self._identity().trust,
                 people=self._people,
+                clusters=self._clusters,
                 labels=self._access_labels,
                 now=self._clock.now,
                 only_login=None if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name,
@@ -192,8 +201,8 @@ class NodeService:
         assert listener is not None  # noqa: S101 - it was opened, or this would not be on the stack
         listener.close()
         for session in self.sessions:
-            session.warn(f"teleport on this node is being stopped: the session ends in {GRACE_SECONDS:g} s")
-        await _all_gone(self.sessions, GRACE_SECONDS)
+            session.warn(f"teleport on this node is being stopped: the session ends in {self._options.grace:g} s")
+        await _all_gone(self.sessions, self._options.grace)
         sessions = self.sessions
         for session in sessions:
             session.end("the session ends: teleport on this node is being stopped")

@@ -68,6 +68,7 @@ def service_principal(role: str) -> str:
 class UserClaims:
     """A person who may log in: `ttl` from now on, as `logins`, in `cluster` and where that one is trusted.
 
+    `person` is who the user is (`UserMetadata.id`): to another one of that name the certificate is of no use.
     `source_addresses` are networks to come from, any if there is none. `force_command` is run in place of what was
     asked for. `join_sessions` says whether it may be shown to join sessions where one has no login; roles decide there.
     """
@@ -81,6 +82,7 @@ class UserClaims:
     permit_port_forwarding: bool = False
     permit_agent_forwarding: bool = False
     join_sessions: bool = False
+    person: str = ""
     source_addresses: tuple[Network, ...] = ()
     force_command: str | None = None
 

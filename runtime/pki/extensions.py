@@ -33,6 +33,8 @@ class RolesExtension(_Extension):
     """The value of `roles@teleport.internal`, JSON."""
 
     roles: tuple[str, ...]
+    person: str = ""
+    """Who the user was when it was issued; empty for one who has no id."""
 
 
 class RoleExtension(_Extension):
@@ -46,7 +48,7 @@ _Model = TypeVar("_Model", bound=_Extension)
 
 def write_extension(extension: _Extension) -> str:
     """Return the extension as compact JSON."""
-    return extension.model_dump_json()
+    return extension.model_dump_json(exclude_defaults=True)
 
 
 def read_extension(model: type[_Model], name: str, value: str | None) -> _Model:

@@ -37,6 +37,8 @@ class UserIdentity:
     proof: Proof
     join_sessions: bool = False
     """Whether it may be shown to join sessions where one has no login."""
+    person: str = ""
+    """Who the user was when it was issued (`runtime.core.access.still_the_same`)."""
 
 
 @dataclass(frozen=True, slots=True)

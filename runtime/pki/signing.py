@@ -42,7 +42,7 @@ def sign_user(claims: UserClaims, key: PublicKey, *, signer: Signer, now: dateti
     ):
         if permitted:
             builder = builder.add_extension(name.encode(), b"")
-    roles = ext.RolesExtension(cluster=claims.cluster, roles=claims.roles)
+    roles = ext.RolesExtension(cluster=claims.cluster, roles=claims.roles, person=claims.person)
     builder = builder.add_extension(ext.ROLES.encode(), ext.write_extension(roles).encode())
     if claims.source_addresses:
         networks = ",".join(str(network) for network in claims.source_addresses)

@@ -69,6 +69,7 @@ def verify_user(data: bytes, trust: Trust, now: datetime, *, skew: timedelta = _
         force_command=command,
         proof=proof,
         join_sessions=JOIN_LOGIN in certificate.principals,
+        person=said.person,
     )
 
 

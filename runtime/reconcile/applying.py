@@ -11,7 +11,7 @@ from typing import Protocol
 
 from runtime.core.clock import Clock
 from runtime.core.errors import AlreadyExists, CompareFailed, Unavailable
-from runtime.core.resources import DECLARED, Resource
+from runtime.core.resources import DECLARED, DeletionPolicy, Resource
 from runtime.reconcile.decisions import decide, decide_removal
 from runtime.reconcile.planning import Plan
 from runtime.reconcile.steps import Action, Actual, Desired, Owner, Step
@@ -75,9 +75,14 @@ async def reconcile(documents: Documents, desired: Desired, owner: Owner, clock:
     return await carry_out(documents, decide(desired, there, owner, now=clock.now()), owner, clock)
 
 
-async def remove(documents: Documents, kind: str, name: str, owner: Owner, clock: Clock) -> Done:
-    """Make sure that the owner declares no such resource. Raises Unavailable, and what the documents raise."""
-    step = decide_removal(kind, name, await documents.get(kind, name), owner)
+async def remove(
+    documents: Documents, kind: str, name: str, owner: Owner, clock: Clock, policy: DeletionPolicy | None = None
+) -> Done:
+    """Make sure that the owner declares no such resource, unless it is to be kept (`decide_removal`).
+
+    Raises Unavailable, and what the documents raise.
+    """
+    step = decide_removal(kind, name, await documents.get(kind, name), owner, policy)
     return await carry_out(documents, step, owner, clock)
 
 
@@ -91,7 +96,7 @@ async def carry_out(documents: Documents, step: Step, owner: Owner, clock: Clock
         except (AlreadyExists, CompareFailed):
             there = await documents.get(step.kind, step.name)
             if step.desired is None:
-                anew = decide_removal(step.kind, step.name, there, owner)
+                anew = decide_removal(step.kind, step.name, there, owner, step.policy)
             else:
                 anew = decide(step.desired, there, owner, now=clock.now())
             step = replace(anew, findings=anew.findings or step.findings)

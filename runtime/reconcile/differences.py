@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from runtime.core.resources import KEPT_BY_THE_CLUSTER, Resource, Token
+from runtime.core.resources import KEPT_BY_THE_CLUSTER, Resource, Token, TrustedCluster, User
 from runtime.core.yaml_marks import Path
 
 SECRET = "(secret)"  # noqa: S105 - what is shown in place of one
@@ -63,10 +63,17 @@ def _at(items: list[object], place: int) -> object:
 
 
 def _value(old: Resource | None, new: Resource) -> Iterator[Change]:
-    """Tell of a token's value: one that it gets now, or another one."""
-    if not isinstance(new, Token):
-        return
-    was = old.metadata.issued if isinstance(old, Token) else None
-    becomes = new.metadata.issued
-    if becomes is None or was is None or was.digest != becomes.digest:
-        yield Change(("value",), SECRET if was else None, SECRET)
+    """Tell of what a Secret holds: a token's value, what a trusted cluster is known by, a user's invite; never what."""
+    if isinstance(new, Token):
+        was = old.metadata.issued.digest if isinstance(old, Token) and old.metadata.issued else ""
+        becomes = new.metadata.issued.digest if new.metadata.issued else ""
+        if not becomes or was != becomes:
+            yield Change(("value",), SECRET if was else None, SECRET)
+    elif isinstance(new, TrustedCluster) and new.metadata.means is not None:
+        was = old.metadata.means.digest if isinstance(old, TrustedCluster) and old.metadata.means else ""
+        if was != new.metadata.means.digest:
+            yield Change(("secret",), SECRET if was else None, SECRET)
+    elif isinstance(new, User) and new.metadata.invite is not None:
+        was = old.metadata.invite.digest if isinstance(old, User) and old.metadata.invite else ""
+        if was != new.metadata.invite.digest:
+            yield Change(("invite",), SECRET if was else None, SECRET)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from runtime.core.resources import Origin, Resource
+from runtime.core.resources import DeletionPolicy, Origin, Resource, SealedCredentials, SignupInvite
 from runtime.reconcile.differences import Change
 
 
@@ -39,7 +39,9 @@ class Reason(StrEnum):
     ROLE_IN_USE = "RoleInUse"
     EXPIRED = "Expired"
     USED_UP = "UsedUp"
-    NO_EFFECT = "NoEffectYet"
+    CREDENTIALS_PENDING = "CredentialsPending"
+    CREDENTIALS_REFUSED = "CredentialsRefused"
+    NO_SECRET = "SecretNotFound"  # noqa: S105 - a word, no password
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,12 @@ class Desired:
     """Of a token; None for the one it has, or a new one."""
     login: Login | None = None
     """Of a user; None for who is invited."""
+    invite: SignupInvite | None = None
+    """Of a user; None for the one it has, or none."""
+    person: str = ""
+    """Of a user who is new: its id. Empty where who writes the document gives it one."""
+    credentials: SealedCredentials | None = None
+    """Of a user with `credentialsSecretRef`, from who cannot ask auth; None for those it has, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,8 @@ class Step:
     findings: tuple[Finding, ...] = ()
     desired: Desired | None = None
     """The document, from which the step is decided anew when somebody else was quicker."""
+    policy: DeletionPolicy | None = None
+    """Of a deletion: what the document said last, where that is known."""
 
     @property
     def writes(self) -> bool:

@@ -75,7 +75,7 @@ def parse_flags(
         listen_ip=read("--listen-ip", listen_ip, values.parse_ip),
         auth_server=read("--auth-server", auth_server, partial(values.parse_peer, default_port=defaults.AUTH_PORT)),
         token=read("--token", token, values.parse_secret),
-        ca_pin=read("--ca-pin", ca_pin, values.parse_ca_pin),
+        ca_pin=read("--ca-pin", ca_pin, values.parse_ca_pin_or_file),
         nodename=read("--nodename", nodename, values.parse_name),
         labels=read("--labels", labels, parse_labels),
         diag_addr=read("--diag-addr", diag_addr, partial(values.parse_address, default_port=defaults.DIAG_PORT)),

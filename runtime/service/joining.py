@@ -13,6 +13,7 @@ from runtime.core.callers import CallerKind
 from runtime.core.clock import Clock
 from runtime.core.errors import AccessDenied, CorruptState, InvalidSettings, NotFound, Unavailable
 from runtime.service.identity import DataDir, StoredIdentity
+from runtime.service.invitation import pin_of, token_of
 from runtime.service.member import AuthServers, join
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ async def obtain(
 ) -> dict[CallerKind, StoredIdentity]:
     """Return an identity for each role: the one in data_dir, else one for the token, which is kept there.
 
-    While auth is away it tries on, and says so. Raises AccessDenied for a refused token or pin, InvalidSettings when
-    there is neither identity nor token, or the clock is off.
+    Token and pin may name files (`invitation`). While auth, or such a file, is away it tries on, and says so. Raises
+    AccessDenied for a refused token or pin, InvalidSettings when there is neither identity nor token, or the clock is
+    off.
     """
     found: dict[CallerKind, StoredIdentity] = {}
     why: list[str] = []
@@ -66,12 +68,12 @@ async def obtain(
     while True:
         try:
             joined = await join(
-                token=token.get_secret_value(),
+                token=token_of(token).get_secret_value(),
                 roles=missing,
                 name=name,
                 advertised=advertised,
                 servers=servers,
-                ca_pin=ca_pin,
+                ca_pin=pin_of(ca_pin),
                 clock=clock,
             )
         except Unavailable as error:

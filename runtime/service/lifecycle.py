@@ -18,12 +18,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol
 
+from runtime.core import defaults
 from runtime.core.errors import TeleportError
 
 logger = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 20.0
-"""How long one part may take to stop; systemd kills after 90 (TimeoutStopSec)."""
+DRAIN_SECONDS = defaults.DRAIN.total_seconds()
+"""How long one part may take to stop without `teleport.drain_timeout`; systemd kills after 90 (TimeoutStopSec)."""
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 

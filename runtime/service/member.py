@@ -18,7 +18,7 @@ from runtime.api.client import AuthClient
 from runtime.api.dial import NOBODY_LOGIN, Dialer, Identity
 from runtime.core.callers import CallerKind
 from runtime.core.clock import Clock
-from runtime.core.errors import InvalidSettings, TeleportError
+from runtime.core.errors import InvalidSettings, TeleportError, Unavailable
 from runtime.pki.claims import service_principal
 from runtime.pki.keys import generate_key
 from runtime.pki.newcomer import believe_newly, self_signed
@@ -31,6 +31,9 @@ HEARTBEAT_SECONDS = 15.0
 """Between two heartbeats ("every few seconds", manual, "Adding Nodes to the Cluster")."""
 HELLO_SECONDS = 3.0
 """How long a start waits for its first heartbeat: it does not wait for an auth server that is away."""
+GOODBYES = 3
+GOODBYE_SECONDS = 1.75
+"""How often, and for how long each time, auth is told that we stop: the first may go to one that is gone itself."""
 PRESENCE_TTL = timedelta(seconds=60)
 """A member that was not heard for so long is no longer listed."""
 AUTH_SERVERS_FILE = "authservers.json"
@@ -235,8 +238,16 @@ class Member:
 
     async def say_goodbye(self) -> None:
         """Tell auth that we stop, so that nobody is sent here; silence does the same within a minute."""
-        with suppress(TeleportError):
-            await self.auth.call(methods.LEAVE, m.Nothing(), timeout=3)
+        for again in range(GOODBYES):
+            try:
+                await self.auth.call(methods.LEAVE, m.Nothing(), timeout=GOODBYE_SECONDS)
+            except Unavailable:
+                if again + 1 < GOODBYES:
+                    await asyncio.sleep(GOODBYE_SECONDS / 8)
+            except TeleportError:
+                return
+            else:
+                return
 
     async def renew(self) -> None:
         """Get new certificates with a new key, and keep them. Raises what auth raises."""

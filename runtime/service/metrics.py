@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Collection, Iterator, Sequence
+from collections import Counter as Counts
+from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Pl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from runtime.api.tunnel_messages import TunnelEntry
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit, Field
 from runtime.backend.base import Backend, Event, Item, Snapshot
@@ -61,6 +63,18 @@ class Metrics:
     def watch_recordings(self, filing: Filing) -> None:
         """Show what becomes of recordings from now on."""
         self.registry.register(_Recordings(filing))
+
+    def watch_tunnels(self, tunnels: Tunnels) -> None:
+        """Show the tunnels to other clusters from now on."""
+        self.registry.register(_Tunnels(tunnels))
+
+
+class Tunnels(Protocol):
+    """What keeps tunnels to other clusters."""
+
+    def entries(self) -> Iterable[TunnelEntry]:
+        """Tell of each that there is, and of those that should be, and are not."""
+        ...
 
 
 class Filing(Protocol):
@@ -168,6 +182,27 @@ class _Recordings(Collector):
             "How often a recording could not be verified, or put into the object store.",
             value=self._filing.failures,
         )
+
+
+class _Tunnels(Collector):
+    """Counts tunnels as they are."""
+
+    def __init__(self, tunnels: Tunnels) -> None:
+        self._tunnels = tunnels
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield how many tunnels there are to each cluster, by what we are to it, and whether they are up."""
+        found = GaugeMetricFamily(
+            "teleport_tunnels",
+            "Tunnels to other clusters, by what this cluster is to them; offline are those that should be there.",
+            labels=["cluster", "side", "status"],
+        )
+        counts: Counts[tuple[str, str, str]] = Counts()
+        for entry in self._tunnels.entries():
+            counts[entry.cluster, entry.side, "online" if entry.online else "offline"] += 1
+        for labels, count in sorted(counts.items()):
+            found.add_metric(labels, count)
+        yield found
 
 
 class _Members(Collector):

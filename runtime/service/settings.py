@@ -118,12 +118,18 @@ class Teleport(Section):
     )
     auth_token: Secret | None = Field(
         default=None,
-        description="The invitation with which this machine joins a cluster; needed at its first start only.",
+        description=(
+            "The invitation with which this machine joins a cluster; needed at its first start only. "
+            "Or a file that holds it, by its absolute path."
+        ),
         examples=["an-invitation-token"],
     )
-    ca_pin: Annotated[str, read(str, values.parse_ca_pin)] | None = Field(
+    ca_pin: Annotated[str, read(str, values.parse_ca_pin_or_file)] | None = Field(
         default=None,
-        description="The fingerprint of the cluster's host CA, as `tctl nodes add` prints it: joining trusts no other.",
+        description=(
+            "The fingerprint of the cluster's host CA, as `tctl nodes add` prints it: joining trusts no other. "
+            "Or a file that holds it, by its absolute path."
+        ),
         examples=["SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"],
         json_schema_extra=ADDED,
     )
@@ -144,6 +150,14 @@ class Teleport(Section):
             "take a loopback address. Off if not given; port 3000 if none is given."
         ),
         examples=["127.0.0.1:3000"],
+        json_schema_extra=ADDED,
+    )
+    drain_timeout: Annotated[timedelta, read(timedelta, values.parse_drain)] = Field(
+        default=defaults.DRAIN,
+        description=(
+            "How long a stop may take, `10s` to `24h`: sessions on a node, and through a proxy, go on until shortly "
+            "before. Whoever ends the process otherwise has to wait longer: systemd, Kubernetes."
+        ),
         json_schema_extra=ADDED,
     )
     connection_limits: ConnectionLimits = Field(
@@ -358,6 +372,24 @@ class ProxyService(Section):
     )
     web_listen_addr: Annotated[Address, _address(defaults.PROXY_WEB_PORT)] = Field(
         default=_listen(defaults.PROXY_WEB_PORT), description="HTTPS: the web UI, and the logins of `tsh`."
+    )
+    public_addr: Annotated[Address, _peer(defaults.PROXY_WEB_PORT)] | None = Field(
+        default=None,
+        description="Where people reach HTTPS, if not where it listens: behind a load balancer or a NodePort.",
+        examples=["proxy.main.example:443"],
+        json_schema_extra=ADDED,
+    )
+    ssh_public_addr: Annotated[Address, _peer(defaults.PROXY_SSH_PORT)] | None = Field(
+        default=None,
+        description="Where people reach `listen_addr`, if not on the host of `public_addr` at the same port.",
+        examples=["proxy.main.example:3023"],
+        json_schema_extra=ADDED,
+    )
+    tunnel_public_addr: Annotated[Address, _peer(defaults.PROXY_TUNNEL_PORT)] | None = Field(
+        default=None,
+        description="Where other clusters reach `tunnel_listen_addr`, if not on the host of `public_addr` at its port.",
+        examples=["proxy.main.example:3024"],
+        json_schema_extra=ADDED,
     )
     https_key_file: FilePath | None = Field(
         default=None,

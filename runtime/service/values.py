@@ -28,6 +28,9 @@ MAX_TEXT = 1024
 MIN_PERIOD = timedelta(seconds=1)
 """How often a label command may run at most: it starts a process each time."""
 
+MIN_DRAIN, MAX_DRAIN = timedelta(seconds=10), timedelta(hours=24)
+"""How long a stop may be asked to take: good-byes and the last events need some seconds."""
+
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
 # A node's labels, a cluster's name and logins become parts of resources, whose rules they share.
 _LABEL_NAME = re.compile(names.LABEL_KEY_PATTERN.removesuffix("$"))
@@ -272,6 +275,20 @@ def parse_ca_pin(text: str) -> str:
             f"expected SHA256: and 43 characters of base64, as tctl nodes add prints, found {shown(text)}"
         )
     return text
+
+
+def parse_ca_pin_or_file(text: str) -> str:
+    """Return the fingerprint of a CA key, or the absolute path of a file with it. Raises InvalidInput."""
+    return parse_path(text) if text.startswith("/") else parse_ca_pin(text)
+
+
+def parse_drain(text: str) -> timedelta:
+    """Return how long a stop may take: 10 s to 24 h. Raises InvalidInput."""
+    drain = parse_period(text)
+    if not MIN_DRAIN <= drain <= MAX_DRAIN:
+        limits = f"{format_duration(MIN_DRAIN)} to {format_duration(MAX_DRAIN)}"
+        raise InvalidInput(f"expected {limits}, found {shown(text)}")
+    return drain
 
 
 def parse_command(text: str) -> tuple[str, ...]:

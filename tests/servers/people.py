@@ -12,6 +12,7 @@ import re
 import ssl
 import subprocess
 import threading
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Coroutine, Sequence
@@ -118,14 +119,21 @@ def sign_up(proxy: Teleport, url: str) -> pyotp.TOTP:
         secret = re.search(r'id="secret">([A-Z2-7 ]+)<', page.read().decode())
     assert secret is not None
     phone = pyotp.TOTP(secret[1].replace(" ", ""))
-    # The code of the step before: that of now is left for the login.
-    code = phone.at(CLOCK.now() - timedelta(seconds=30))
-    form = urllib.parse.urlencode({"password": PASSWORD, "again": PASSWORD, "otp": code}).encode()
     origin = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url))
-    request = urllib.request.Request(url, form, {"Origin": origin})  # noqa: S310 - https, from tctl
-    with urllib.request.urlopen(request, context=context, timeout=30) as answer:  # noqa: S310 - https, from tctl
-        assert answer.status == 200
-    return phone
+    while True:
+        # The code of the step before: that of now is left for the login. A step that ends meanwhile makes it too old.
+        began = CLOCK.now()
+        code = phone.at(began - timedelta(seconds=30))
+        form = urllib.parse.urlencode({"password": PASSWORD, "again": PASSWORD, "otp": code}).encode()
+        request = urllib.request.Request(url, form, {"Origin": origin})  # noqa: S310 - https, from tctl
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=30) as answer:  # noqa: S310 - https, from tctl
+                assert answer.status == 200
+        except urllib.error.HTTPError as error:
+            if error.code != 400 or phone.timecode(began) == phone.timecode(CLOCK.now()):
+                raise
+        else:
+            return phone
 
 
 def tsh_login(proxy: Teleport, home: Path, name: str, phone: pyotp.TOTP) -> subprocess.CompletedProcess[str]:

@@ -37,7 +37,7 @@ PASSWORD = "correct horse battery"
 
 
 class WebCluster:
-    """Auth and proxy of the cluster `main`, running; `base` is the proxy's URL, `pem` its self-signed certificate."""
+    """Auth and proxy of a cluster, `main` by default. `base` is the proxy's URL, `pem` its self-signed certificate."""
 
     def __init__(self, folder: Path, auth: AuthOptions, proxy: ProxyOptions, clock: Clock) -> None:
         self.folder = folder
@@ -80,16 +80,18 @@ class WebCluster:
         following = Following(auth, DataDir(self.folder), "people.json")
         self._following = asyncio.create_task(following.run())
         await following.ready(10)
-        trust = self.identity(CallerKind.PROXY).trust
-        self.view = ClusterView("main", lambda: trust, following, Directory(auth).nodes, self.log)
-        self.proxy = ProxyService(self.options, auth=auth, view=self.view, clock=self.clock)
+        identity = self.identity(CallerKind.PROXY)
+        self.view = ClusterView(
+            self.auth.issuer.cluster, lambda: identity.trust, following, Directory(auth).nodes, self.log
+        )
+        self.proxy = ProxyService(self.options, auth=auth, view=self.view, clock=self.clock, identity=lambda: identity)
         _, self.port = await self.proxy.start()
 
     def identity(self, role: CallerKind) -> StoredIdentity:
         """Return an identity that auth makes for a role beside it."""
         key = generate_key()
         membership = self.auth.members.local(role, "localhost", (), key.public.line)
-        return identities_of(membership, key.to_openssh(), "main")[role]
+        return identities_of(membership, key.to_openssh(), self.auth.issuer.cluster)[role]
 
     def client(self, role: CallerKind) -> AuthClient:
         """Return a client of auth with an identity of that role."""

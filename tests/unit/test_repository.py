@@ -15,7 +15,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-LOCKS = {"runtime.txt": ["project"], "dev.txt": ["project", "dev"], "tools.txt": ["tools.in"], "go.txt": ["go.in"]}
+LOCKS = {
+    "runtime.txt": ["project"],
+    "dev.txt": ["project", "dev"],
+    "tools.txt": ["tools.in"],
+    "build.txt": ["build.in"],
+    "go.txt": ["go.in"],
+    "helm.txt": ["helm.in"],
+}
 GO_MODULES = sorted(ROOT.glob("tests/**/go.mod"))
 SCRIPTS = ["tools/setup", "tools/test", ".ci/run"]
 

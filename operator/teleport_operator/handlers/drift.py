@@ -1,4 +1,4 @@
-"""The watch on the backend, for as long as kopf runs."""
+"""The watches on the backend and on Secrets, for as long as kopf runs."""
 
 from __future__ import annotations
 
@@ -9,32 +9,46 @@ from typing import Any
 
 import kopf
 
+from teleport_operator.context import Context
 from teleport_operator.drift import Drift
+from teleport_operator.looking import Looking
+from teleport_operator.occasions import follow_deadlines, follow_public
+from teleport_operator.secret_watch import SecretWatch
+from teleport_operator.settings import OperatorSettings
+from teleport_operator.watches import Watches
 
 logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 5.0
-"""Before it is begun anew after an error that nobody foresaw."""
+"""Before they are begun anew after an error that nobody foresaw."""
 
 
 @kopf.on.startup()
-async def follow_backend(memo: kopf.Memo, **_: Any) -> None:
-    """Begin to follow the backend."""
-    memo.following = asyncio.create_task(_follow(memo))
+async def follow(memo: kopf.Memo, **_: Any) -> None:
+    """Begin to follow."""
+    memo.following = asyncio.create_task(_follow(memo.context, memo.own_settings, memo.operator.watches))
 
 
 @kopf.on.cleanup()
-async def leave_backend(memo: kopf.Memo, **_: Any) -> None:
+async def leave(memo: kopf.Memo, **_: Any) -> None:
     """Stop it."""
     memo.following.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await memo.following
 
 
-async def _follow(memo: kopf.Memo) -> None:
+async def _follow(context: Context, settings: OperatorSettings, watches: Watches) -> None:
     while True:
+        looking = Looking(context)
         try:
-            await Drift(memo.context).run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(looking.run())
+                group.create_task(Drift(context, looking).run())
+                group.create_task(follow_public(context, looking))
+                group.create_task(follow_deadlines(context, looking))
+                for namespace in settings.namespaces or ("",):
+                    watch = SecretWatch(context, looking, watches, namespace=namespace, silence=settings.watch_silence)
+                    group.create_task(watch.run())
         except Exception:
-            logger.exception("the backend is followed anew")
+            logger.exception("the backend and the Secrets are followed anew")
         await asyncio.sleep(AGAIN_SECONDS)

@@ -7,13 +7,14 @@ from typing import Any
 
 import kopf
 
-from runtime.core.errors import InvalidInput, TeleportError
+from runtime.core.errors import InvalidInput, TeleportError, Unavailable
 from runtime.core.resources import DeletionPolicy
 from teleport_operator.conditions import has_turned
 from teleport_operator.context import Context
-from teleport_operator.judging import conditions_of, judge, ref_of, status_after
-from teleport_operator.reconciling import Unready, Verdict, forget, text_of
-from teleport_operator.settings import RECHECK_SECONDS, retry_delay
+from teleport_operator.invitations import severity_of
+from teleport_operator.judging import conditions_of, judge, news_of_invite, ref_of, status_after
+from teleport_operator.reconciling import Unready, forget, text_of
+from teleport_operator.settings import LONGEST_AWAY_SECONDS, LONGEST_RETRY_SECONDS, retry_delay
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
@@ -30,19 +31,22 @@ async def declared(
 ) -> None:
     """Bring the backend to what a document says: a new one, a changed one, or one found at the start.
 
-    Raises kopf's errors: one to try again after, unless only a person can mend the document.
+    Raises kopf's errors: one to try again after, unless only a person can mend the document. What waits for something
+    else is done with here, and costs nothing until that changes (`teleport_operator.looking`).
     """
     context: Context = memo.context
     verdict, error = await judge(context, kind, body)
     if has_turned(verdict.ready, conditions_of(body)):
         severity = "Normal" if verdict.ready.status else "Warning"
         kopf.event(body, type=severity, reason=verdict.ready.reason.value, message=verdict.ready.message)
+    for news in news_of_invite(verdict, body):
+        kopf.event(body, type=severity_of(news), reason=f"Invite{news.reason.value}", message=news.message)
     patch.status.update(status_after(context, body, verdict))
-    if error is not None:
+    waits = isinstance(error, Unready) and context.objects.refers(ref_of(kind, body))
+    if error is not None and not waits:
         raise as_kopf_error(error, retry) from error
-    if ended := end_of(verdict, retry):
-        raise ended
-    logger.info("%s %s: %s", kind.lower(), body.metadata.name, verdict.result)
+    said = "" if verdict.ready.status else f", {verdict.ready.reason}: {verdict.ready.message}"
+    logger.info("%s %s: %s%s", kind.lower(), body.metadata.name, verdict.result, said)
 
 
 async def deleted(
@@ -61,14 +65,18 @@ async def deleted(
     context: Context = memo.context
     name = str(body.metadata.name)
     context.objects.forget(ref_of(kind, body))
-    if body.spec.get("deletionPolicy") == DeletionPolicy.KEEP:
-        logger.info("%s %s stays in the backend: deletionPolicy is Keep", kind.lower(), name)
-        return
+    policy = DeletionPolicy(body.spec.get("deletionPolicy", DeletionPolicy.DELETE))
+    if policy is DeletionPolicy.KEEP and kind == "Token":
+        # Its Secret is kept too, whether that was looked at since the document says so or not.
+        _verdict, trouble = await judge(context, kind, body)
+        context.objects.forget(ref_of(kind, body))
+        if trouble is not None and not isinstance(trouble, InvalidInput):
+            raise kopf.TemporaryError(text_of(trouble), delay=_delay(trouble, retry)) from trouble
     try:
-        step = await forget(context.backend, context.clock, kind, name, body.metadata.namespace)
+        step = await forget(context.backend, context.clock, kind, name, body.metadata.namespace, policy)
     except TeleportError as error:
         context.metrics.reconciles.labels(kind, "failed").inc()
-        raise kopf.TemporaryError(text_of(error), delay=retry_delay(retry)) from error
+        raise kopf.TemporaryError(text_of(error), delay=_delay(error, retry)) from error
     context.metrics.reconciles.labels(kind, "written" if step.writes else "unchanged").inc()
     logger.info("%s %s: %s", kind.lower(), name, "deleted" if step.writes else step.message)
 
@@ -77,11 +85,9 @@ def as_kopf_error(error: TeleportError, retry: int) -> kopf.PermanentError | kop
     """Return what tells kopf whether trying again can help: not for a document that somebody has to change."""
     if isinstance(error, InvalidInput) and not isinstance(error, Unready):
         return kopf.PermanentError(text_of(error))
-    return kopf.TemporaryError(text_of(error), delay=retry_delay(retry))
+    return kopf.TemporaryError(text_of(error), delay=_delay(error, retry))
 
 
-def end_of(verdict: Verdict, retry: int) -> kopf.TemporaryError | None:
-    """Return what has kopf look again at a document that is right, but has no effect until something else changes."""
-    if verdict.result == "refused" or verdict.again:
-        return kopf.TemporaryError(verdict.ready.message, delay=retry_delay(retry, RECHECK_SECONDS))
-    return None
+def _delay(error: TeleportError, retry: int) -> float:
+    """Return after how many seconds to try again; what is away may be back at any moment."""
+    return retry_delay(retry, longest=LONGEST_AWAY_SECONDS if isinstance(error, Unavailable) else LONGEST_RETRY_SECONDS)

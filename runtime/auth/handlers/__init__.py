@@ -14,6 +14,8 @@ from runtime.auth.handlers.recording_search import RecordingSearchHandlers
 from runtime.auth.handlers.resources import ResourceHandlers
 from runtime.auth.handlers.sessions import SessionHandlers
 from runtime.auth.handlers.tokens import TokenHandlers
+from runtime.auth.handlers.trusted import TrustedHandlers
+from runtime.auth.handlers.tunnels import TunnelHandlers
 from runtime.auth.handlers.users import UserHandlers
 
 __all__ = ["Parts", "register"]
@@ -30,5 +32,7 @@ def register(dispatcher: Dispatcher, parts: Parts) -> None:
         EventHandlers,
         RecordingSearchHandlers,
         SessionHandlers,
+        TunnelHandlers,
+        TrustedHandlers,
     ):
         group(parts).register(dispatcher)

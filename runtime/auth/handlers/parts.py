@@ -19,6 +19,8 @@ from runtime.auth.presence import PresenceStore
 from runtime.auth.recordings import Recordings
 from runtime.auth.sessions import RunningSessions
 from runtime.auth.tokens import JoinTokens
+from runtime.auth.trusted_service import TrustService
+from runtime.auth.tunnels import TunnelStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class Parts:
     events: EventView
     recordings: Recordings
     sessions: RunningSessions
+    trust: TrustService
+    tunnels: TunnelStore
     auth_servers: Callable[[], Sequence[str]]
 
     async def forget_user(self, name: str) -> None:

@@ -8,10 +8,10 @@ from runtime.api import messages as m
 from runtime.api import methods
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.handlers.parts import Parts
-from runtime.auth.invites import no_such_invite
 from runtime.auth.membership import public_keys
 from runtime.auth.otp import provisioning_uri
-from runtime.core.access import rights
+from runtime.auth.trusted import leaves
+from runtime.core.access import rights, still_the_same
 from runtime.core.callers import Caller
 from runtime.core.defaults import MIN_CERTIFICATE_TTL
 from runtime.core.errors import AccessDenied, NotFound
@@ -39,25 +39,29 @@ class PeopleHandlers:
         if params.ttl is not None and params.ttl < MIN_CERTIFICATE_TTL:
             check_ttl(params.ttl)
         password, code = params.password.get_secret_value(), params.otp.get_secret_value()
-        await self._parts.people.log_in(params.user, password, code, params.address)
+        person = await self._parts.people.log_in(params.user, password, code, params.address)
         try:
             user = await self._parts.declared.get(User, params.user)
         except NotFound:
             raise AccessDenied(f"user {params.user} was deleted", hint="Ask an administrator.") from None
-        allowed = rights(user, await self._parts.declared.roles())
-        certificate = self._parts.issuer.user(user.name, allowed, params.public_key, params.ttl)
+        allowed = rights(still_the_same(user, person), await self._parts.declared.roles())
+        certificate = self._parts.issuer.user(user.name, allowed, params.public_key, params.ttl, person=person)
         return m.LoginReply(
             user=user.name,
             certificate=certificate.line.decode().strip(),
             expires=datetime.fromtimestamp(certificate.valid_before, self._parts.now().tzinfo),
             cluster=self._parts.issuer.cluster,
-            authorities=public_keys(self._parts.issuer.authorities),
+            authorities=(*public_keys(self._parts.issuer.authorities), *self._leaves()),
         )
+
+    def _leaves(self) -> tuple[m.AuthorityKeys, ...]:
+        """Return the host CAs of the clusters where the person may go from here, by which their servers are known."""
+        known = leaves(self._parts.trust.view.clusters).values()
+        return tuple(m.AuthorityKeys(cluster=peer.cluster, type="host", keys=peer.host_keys) for peer in known)
 
     async def show_signup(self, caller: Caller, params: m.SignupQuery) -> m.SignupForm:
         """Return what the page of a sign-up link shows. Raises AccessDenied."""
         invite = await self._parts.people.show_invite(params.token.get_secret_value(), params.address)
-        await self._invited(invite.user)
         uri = provisioning_uri(invite.otp, user=invite.user, issuer=f"Teleport {self._parts.issuer.cluster}")
         return m.SignupForm(
             user=invite.user,
@@ -69,13 +73,5 @@ class PeopleHandlers:
     async def complete_signup(self, caller: Caller, params: m.SignupRequest) -> m.Signup:
         """Set password and one-time password of an invited person. Raises AccessDenied, InvalidInput."""
         token, password = params.token.get_secret_value(), params.password.get_secret_value()
-        await self._invited((await self._parts.people.show_invite(token, params.address)).user)
         user = await self._parts.people.sign_up(token, password, params.otp.get_secret_value(), params.address)
         return m.Signup(user=user)
-
-    async def _invited(self, user: str) -> None:
-        """Refuse to sign up who was deleted since the invite. Raises AccessDenied."""
-        try:
-            await self._parts.declared.get(User, user)
-        except NotFound:
-            raise no_such_invite() from None

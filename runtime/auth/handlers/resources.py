@@ -12,9 +12,10 @@ from runtime.auth.declared import known_kind
 from runtime.auth.declared_tokens import Issue
 from runtime.auth.dispatch import Dispatcher, EmitPiece
 from runtime.auth.handlers.parts import Parts
+from runtime.auth.trusted_means import Means
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, InvalidInput
-from runtime.core.resources import Origin, load_documents
+from runtime.core.resources import Origin, TrustedCluster, load_documents
 
 
 class ResourceHandlers:
@@ -40,14 +41,16 @@ class ResourceHandlers:
         return m.ResourceList(resources=tuple(await self._parts.declared.documents(params.kind)))
 
     async def write_resource(self, caller: Caller, params: m.ResourceDocument) -> m.ResourceDocument:
-        """Write a document from tctl, a token with its value. Raises InvalidInput, AlreadyExists, CompareFailed."""
+        """Write a document from tctl, with what its Secret holds. Raises InvalidInput, AlreadyExists, CompareFailed."""
         (resource, *more) = load_documents(params.document, source="the document")
         if more:
             raise InvalidInput("more than one document", hint="Send them one by one.")
         declared = resource.with_origin(Origin.TCTL)
         value = None if params.value is None else params.value.get_secret_value()
-        issue = Issue(value, now=self._parts.now())
-        change = Change(issue)
+        is_cluster = isinstance(declared, TrustedCluster)
+        issue = Issue(None if is_cluster else value, now=self._parts.now())
+        means = Means(value if is_cluster else None, own=self._parts.issuer.cluster)
+        change = Change(lambda resource, before: means(issue(resource, before), before))
         written = await self._parts.declared.write(
             declared, revision=params.revision, overwrite=params.overwrite, complete=change
         )
@@ -65,10 +68,11 @@ class ResourceHandlers:
     async def watch_resources(self, caller: Caller, params: m.ResourceQuery, emit: EmitPiece) -> m.Nothing:
         """Send a snapshot of a kind and then its changes, until the caller gives up. Raises AccessDenied.
 
-        Members have no use for tokens, and could try at leisure which value a weak one has.
+        Members have no use for tokens, and could try at leisure which value a weak one has; of other clusters they are
+        told what holds (`trusted.watch`), not what was written.
         """
-        if params.kind == "Token" and caller.kind is not CallerKind.ADMIN:
-            raise AccessDenied("tokens are for administrators only")
+        if params.kind in ("Token", "TrustedCluster") and caller.kind is not CallerKind.ADMIN:
+            raise AccessDenied(f"documents of kind {params.kind} are for administrators only")
         async with aclosing(self._parts.declared.follow(known_kind(params.kind))) as events:
             async for event in events:
                 await emit(event)

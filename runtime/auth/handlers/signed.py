@@ -8,6 +8,7 @@ from runtime.api import messages as m
 from runtime.api.proving import Claim, prove
 from runtime.audit.events import EventType
 from runtime.auth.handlers.parts import Parts
+from runtime.core.access import still_the_same
 from runtime.core.callers import Caller
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound
 from runtime.core.resources import User
@@ -52,6 +53,7 @@ async def _person(parts: Parts, signed: m.SignedRequest | None, path: str, query
     if signed.method != "GET" or target.path != path or not fits:
         raise AccessDenied(f"user {identity.user} has signed another request than this one")
     try:
-        return await parts.declared.get(User, identity.user)
+        user = await parts.declared.get(User, identity.user)
     except (NotFound, InvalidInput):
         raise AccessDenied(f"there is no user {identity.user[:80]!a}") from None
+    return still_the_same(user, identity.person)

@@ -10,14 +10,16 @@ from runtime.api import messages as m
 from runtime.api import methods
 from runtime.audit.events import EventType
 from runtime.audit.log import Field
+from runtime.auth.declared_invites import invite_of
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.invites import Invite
 from runtime.auth.tokens import JoinToken
 from runtime.core.callers import Caller
 from runtime.core.errors import InvalidInput, NotFound
+from runtime.core.resources import User
 from runtime.core.resources.names import Labels
-from runtime.core.resources.token import digest_of
+from runtime.core.resources.token import TokenRole, digest_of
 
 _LABELS: TypeAdapter[Mapping[str, str]] = TypeAdapter(Labels)
 
@@ -37,11 +39,12 @@ class TokenHandlers:
     async def create_token(self, caller: Caller, params: m.TokenRequest) -> m.TokenCreated:
         """Make a join token. Raises InvalidInput, AlreadyExists."""
         _check_labels(params.labels)
+        only_clusters = params.roles == (TokenRole.TRUSTED_CLUSTER.value,)
         token = await self._parts.tokens.create(
             params.roles,
             params.ttl,
             value=params.value.get_secret_value() if params.value else None,
-            max_uses=params.max_uses,
+            max_uses=params.max_uses or (1 if only_clusters else None),
             labels=params.labels,
         )
         self._parts.audit.emit(EventType.TOKEN_CREATED, **_told(token), by=str(caller))
@@ -49,8 +52,9 @@ class TokenHandlers:
 
     async def list_tokens(self, caller: Caller, params: m.Nothing) -> m.TokenList:
         """List join tokens and open invites."""
-        invites = [_invite_entry(invite) for invite in await self._parts.invites.open()]
-        return m.TokenList(tokens=(*map(_entry, await self._parts.tokens.list()), *invites))
+        minted = [_invite_entry(invite) for invite in await self._parts.invites.open() if invite.token]
+        declared = [_declared_entry(user) for user in await self._parts.invites.declared.good()]
+        return m.TokenList(tokens=(*map(_entry, await self._parts.tokens.list()), *minted, *declared))
 
     async def delete_token(self, caller: Caller, params: m.TokenValue) -> m.Nothing:
         """Revoke a join token or an invite. Raises NotFound, InvalidInput for a static token."""
@@ -63,7 +67,7 @@ class TokenHandlers:
             await self._parts.tokens.revoke(value)
         except NotFound as error:
             try:
-                told = {"roles": ["signup"], "user": (await self._parts.invites.revoke(value)).user}
+                told = {"roles": ["signup"], "user": await self._parts.invites.revoke(value)}
             except NotFound:
                 raise error from None
         self._parts.audit.emit(EventType.TOKEN_DELETED, **told, by=str(caller))
@@ -102,3 +106,8 @@ def _entry(token: JoinToken) -> m.TokenEntry:
 
 def _invite_entry(invite: Invite) -> m.TokenEntry:
     return m.TokenEntry(token=invite.token, roles=("signup",), expires=invite.expires)
+
+
+def _declared_entry(user: User) -> m.TokenEntry:
+    """Return the invite of a declared user; its token is nowhere but in its Secret."""
+    return m.TokenEntry(token="", roles=("signup",), expires=invite_of(user).expires, name=user.name)

@@ -14,6 +14,7 @@ from runtime.auth.dispatch import Dispatcher
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.invites import check_invite_ttl
 from runtime.auth.people import check_given
+from runtime.auth.publishing import web_address
 from runtime.core.access import rights, user_role
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, InvalidInput
@@ -30,6 +31,7 @@ class UserHandlers:
     def register(self, dispatcher: Dispatcher) -> None:
         """Serve the methods of this group."""
         dispatcher.on(methods.USERS_CREATE, self.create_user)
+        dispatcher.on(methods.USERS_INVITE, self.invite_user)
         dispatcher.on(methods.USERS_RESET, self.reset_user)
         dispatcher.on(methods.USERS_CREDENTIALS, self.give_credentials)
         dispatcher.on(methods.USERS_LIST, self.list_users)
@@ -55,6 +57,15 @@ class UserHandlers:
         self._parts.audit.emit(EventType.RESOURCE_WRITTEN, **changes.of(None, user), by=str(caller))
         return await self._invite(user.name, params, caller)
 
+    async def invite_user(self, caller: Caller, params: m.InviteRequest) -> m.Invite:
+        """Invite a user who has not signed up; earlier invites end. Raises NotFound, InvalidInput."""
+        check_invite_ttl(params.ttl)
+        user = await self._parts.declared.get(User, params.name)
+        if (await self._parts.credentials.get(user.name)).credentials is not None:
+            hint = f"To have it start anew: tctl users reset {user.name}"
+            raise InvalidInput(f"user {user.name} has signed up already", hint=hint)
+        return await self._invite(user.name, params, caller)
+
     async def reset_user(self, caller: Caller, params: m.InviteRequest) -> m.Invite:
         """Take a user's password and second factor away and invite it anew. Raises NotFound, InvalidInput."""
         check_invite_ttl(params.ttl)
@@ -78,15 +89,15 @@ class UserHandlers:
 
     async def list_users(self, caller: Caller, params: m.Nothing) -> m.UserList:
         """List all users, with whether they can log in: anybody can lock a name, so only who signed up is locked."""
-        active = await self._parts.credentials.users()
-        locked = await self._parts.attempts.locked(f"user/{name}" for name in active)
+        persons = {name: held.person for name, held in (await self._parts.credentials.all()).items()}
+        locked = await self._parts.attempts.locked(f"user/{name}" for name in persons)
         roles = await self._parts.declared.roles()
         entries = []
         for user in await self._parts.declared.all(User):
             own = user_role(user)
-            status = "active" if user.name in active else "invited"
-            if f"user/{user.name}" in locked:
-                status = "locked"
+            status = "invited"
+            if persons.get(user.name) == (user.metadata.id or ""):
+                status = "locked" if f"user/{user.name}" in locked else "active"
             entries.append(
                 m.UserEntry.model_validate(
                     {
@@ -115,7 +126,7 @@ class UserHandlers:
             EventType.USER_INVITED, user=name, by=str(caller), expires=f"{invite.expires:%Y-%m-%dT%H:%M:%SZ}"
         )
         proxies = await self._parts.presence.list(CallerKind.PROXY)
-        hosts = dict.fromkeys(_web_address(entry.presence) for entry in proxies)
+        hosts = dict.fromkeys(web_address(entry.presence) for entry in proxies)
         urls = tuple(f"https://{host}/web/newuser/{invite.token}" for host in hosts)
         return m.Invite(user=name, token=invite.token, expires=invite.expires, urls=urls)
 
@@ -136,7 +147,3 @@ def _logins(user: User, roles: Mapping[str, Role]) -> tuple[str, ...]:
         return ()
     own = tuple(login for login in user.spec.logins if login in allowed)
     return (*own, *(login for login in allowed if login not in own))
-
-
-def _web_address(presence: m.Presence) -> str:
-    return presence.labels.get("web", presence.addr)

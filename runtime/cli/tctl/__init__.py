@@ -10,7 +10,19 @@ from typing import NoReturn
 
 from runtime.cli import completion
 from runtime.cli.common import program
-from runtime.cli.tctl import audit, authorities, events, nodes, plan, recordings, resources, sessions, tokens, users
+from runtime.cli.tctl import (
+    audit,
+    authorities,
+    events,
+    nodes,
+    plan,
+    recordings,
+    resources,
+    sessions,
+    tokens,
+    tunnels,
+    users,
+)
 from runtime.cli.tctl.connection import connecting
 
 tctl = connecting(program("tctl", "Administer a Teleport cluster."))
@@ -19,6 +31,7 @@ for command in (
     nodes.nodes,
     tokens.tokens,
     authorities.auth,
+    tunnels.tunnels,
     audit.audit,
     events.events,
     recordings.recordings,

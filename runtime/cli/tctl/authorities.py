@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from runtime.api.client import AuthClient
     from runtime.api.messages import AuthorityKeys, Membership, Pong
+    from runtime.api.trust_messages import TrustedPeer
     from runtime.pki.keys import PrivateKey
     from runtime.pki.trust import AuthorityKey
 
@@ -85,10 +87,45 @@ def ls(shape: str) -> None:
     """List the keys of all authorities that are trusted here."""
     from runtime.api import messages, methods
 
-    authorities = ask(methods.AUTHORITIES, messages.Nothing()).authorities
-    keys = _keys(authorities)
-    data = [{"cluster": key.cluster, "type": key.type.value, "fingerprint": key.key.fingerprint} for key in keys]
-    show(shape, lambda: authorities_text(keys, authorities[0].cluster), lambda: data)
+    async def work(client: AuthClient) -> tuple[tuple[AuthorityKeys, ...], tuple[TrustedPeer, ...]]:
+        nothing = messages.Nothing()
+        own = await client.call(methods.AUTHORITIES, nothing)
+        return own.authorities, (await client.call(methods.TRUSTED_LIST, nothing)).clusters
+
+    authorities, peers = with_auth(work)
+    others = [authority for peer in peers if peer.enabled for authority in _believed(peer)]
+    keys = _keys((*authorities, *others))
+    logins = {peer.cluster: peer.allow_logins for peer in peers}
+    data = [
+        {
+            "cluster": key.cluster,
+            "type": key.type.value,
+            "fingerprint": key.key.fingerprint,
+            **({"allowed_logins": list(logins[key.cluster])} if key.cluster in logins else {}),
+        }
+        for key in keys
+    ]
+    show(shape, lambda: authorities_text(keys, authorities[0].cluster, logins), lambda: data)
+
+
+@connecting
+@auth.command()
+@click.argument("cluster", metavar="CLUSTER")
+def rm(cluster: str) -> None:
+    """Trust a leaf no more that has joined with a token.
+
+    Its tunnels end at once. It can join again with a new token. A root is what a TrustedCluster on the leaf says, and
+    ends with that: tctl rm trusted_cluster/NAME.
+
+    \b
+    Example:
+      tctl auth rm cluster-b
+    """  # noqa: D301 - \b is click's mark for lines that stay as they are
+    from runtime.api import methods
+    from runtime.api.trust_messages import ClusterName
+
+    ask(methods.TRUSTED_FORGET, ClusterName(name=cluster))
+    console.out(f"Cluster '{console.visible(cluster)}' is trusted no more")
 
 
 @connecting
@@ -137,11 +174,21 @@ def _signed(ttl: timedelta) -> tuple[PrivateKey, Membership, Pong]:
     return key, *with_auth(work)
 
 
-def authorities_text(keys: list[AuthorityKey], cluster: str) -> str:
-    """Return the manual's two tables: the keys of `cluster`, and those of the clusters that it trusts."""
+def authorities_text(
+    keys: list[AuthorityKey], cluster: str, allow_logins: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> str:
+    """Return the manual's two tables: the keys of `cluster`, and those of the clusters that it trusts.
+
+    `allow_logins` are the logins that users of each of those may use here.
+    """
     own = ((key.type.value, key.key.fingerprint) for key in keys if key.cluster == cluster)
     trusted = (
-        (key.cluster, key.type.value, key.key.fingerprint, "" if key.type.value == "user" else "N/A")
+        (
+            key.cluster,
+            key.type.value,
+            key.key.fingerprint,
+            ",".join(allow_logins.get(key.cluster, ())) if key.type.value == "user" else "N/A",
+        )
         for key in keys
         if key.cluster != cluster
     )
@@ -151,6 +198,16 @@ def authorities_text(keys: list[AuthorityKey], cluster: str) -> str:
         + "\nCA Keys for Trusted Clusters:\n\n"
         + table(("Cluster Name", "CA Type", "Fingerprint", "Allowed Logins"), trusted)
     )
+
+
+def _believed(peer: TrustedPeer) -> Iterable[AuthorityKeys]:
+    """Yield the authorities of another cluster that are believed."""
+    from runtime.api.messages import AuthorityKeys
+
+    if peer.user_keys:
+        yield AuthorityKeys(cluster=peer.cluster, type="user", keys=peer.user_keys)
+    if peer.host_keys:
+        yield AuthorityKeys(cluster=peer.cluster, type="host", keys=peer.host_keys)
 
 
 def _keys(authorities: Iterable[AuthorityKeys]) -> list[AuthorityKey]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import yaml
@@ -14,6 +14,7 @@ from runtime.cli.tables import table
 from runtime.core.access import user_role
 from runtime.core.durations import format_duration
 from runtime.core.errors import NotFound
+from runtime.core.guests import authority_role
 from runtime.core.resources import (
     API_VERSION,
     DECLARED,
@@ -31,17 +32,22 @@ from runtime.reconcile import Desired
 
 
 async def fetch(auth: AuthClient, kind: str, name: str, *, derived: bool) -> list[Resource]:
-    """Return one resource, or all of a kind ordered by name; `derived` adds the roles that users' logins make.
+    """Return one resource, or all of a kind ordered by name.
+
+    `derived` adds the roles that the logins of users and of trusted clusters make.
 
     Raises NotFound, and what auth raises.
     """
-    if name and not (kind == "Role" and name.startswith("user:")):
+    if name and not (kind == "Role" and name.startswith(("user:", "ca:"))):
         return [_decoded(kind, await auth.call(methods.RESOURCES_GET, messages.ResourceRef(kind=kind, name=name)))]
     found = await _listed(auth, kind)
     if kind == "Role" and derived:
         found += [role for user in await _listed(auth, "User") if isinstance(user, User) and (role := user_role(user))]
+        clusters = (await auth.call(methods.TRUSTED_LIST, messages.Nothing())).clusters
+        found += [authority_role(peer.cluster, peer.allow_logins) for peer in clusters if peer.enabled]
     if name and not (found := [resource for resource in found if resource.name == name]):
-        raise NotFound(f"there is no role {name}: no user of that name has logins", hint="See tctl get roles.")
+        why = "no cluster of that name is trusted" if name.startswith("ca:") else "no user of that name has logins"
+        raise NotFound(f"there is no role {name}: {why}", hint="See tctl get roles.")
     return sorted(found, key=lambda resource: resource.name)
 
 
@@ -58,6 +64,18 @@ async def write(auth: AuthClient, desired: Desired, *, force: bool) -> tuple[boo
         except NotFound:
             pass
     return not revision, await write_document(auth, desired, revision=revision)
+
+
+async def fetch_trust(auth: AuthClient) -> dict[str, str]:
+    """Return in one word how it stands with each TrustedCluster. Raises what auth raises."""
+    told = (await auth.call(methods.TRUSTED_STATUS, messages.Nothing())).clusters
+    return {each.name: each.reason for each in told}
+
+
+def clusters_table(resources: Sequence[Resource], trust: Mapping[str, str]) -> str:
+    """Return trusted clusters as a table, with how it stands with each."""
+    header, row = _TABLES["TrustedCluster"]
+    return table((*header, "Trust"), ((*row(each), trust.get(each.name, "Pending")) for each in resources))
 
 
 def as_table(kind: str, resources: Sequence[Resource]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.core.errors import InvalidInput, InvalidResource
-from runtime.core.resources import Token, User
+from runtime.core.resources import Token, TrustedCluster, User
 from runtime.core.resources.manifests import Manifest, Manifests, Secret, load_manifests
 from runtime.core.resources.token import check_value
 from runtime.reconcile import Desired, Login
@@ -65,8 +65,10 @@ class _Secrets:
             raise InvalidInput(f"there is no folder {folder}", hint="Name the folder of the Secrets with --secrets.")
 
     def value_for(self, manifest: Manifest) -> str | None:
-        """Return a token's value, None if there is no Secret with it, and for other kinds. Raises InvalidInput."""
+        """Return what the Secret of a token or trusted cluster holds; None without one. Raises InvalidInput."""
         resource = manifest.resource
+        if isinstance(resource, TrustedCluster):
+            return self._means_for(resource, manifest)
         if not isinstance(resource, Token):
             return None
         ref = resource.spec.secret_ref
@@ -84,6 +86,18 @@ class _Secrets:
         except InvalidInput as error:
             raise InvalidInput(f"{secret.place}: Secret {name}: {key}: {error}", hint=error.hint) from error
         return value
+
+    def _means_for(self, cluster: TrustedCluster, manifest: Manifest) -> str | None:
+        name, key = cluster.secret()
+        secret = self._find(name, manifest)
+        if secret is None:
+            return None
+        means = cluster.means_in(secret.values)
+        if means is None:
+            raise InvalidInput(
+                f"{secret.place}: Secret {name}: has no key {key}, which TrustedCluster {cluster.name} refers to"
+            )
+        return means
 
     def login_for(self, manifest: Manifest) -> Login | None:
         """Return a user's credentials, None for who is invited, and for other kinds. Raises InvalidInput."""

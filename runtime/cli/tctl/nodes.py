@@ -62,7 +62,7 @@ def add(
 
     request = messages.TokenRequest.model_validate(
         {
-            "roles": _known(roles),
+            "roles": known_roles(roles),
             "ttl": ttl,
             "value": None if value is None else SecretStr(value),
             "max_uses": max_uses,
@@ -70,7 +70,7 @@ def add(
         }
     )
     created = ask(methods.TOKENS_CREATE, request)
-    show(shape, lambda: _invitation(created, ttl), lambda: created.model_dump(mode="json"))
+    show(shape, lambda: invitation(created, ttl), lambda: created.model_dump(mode="json"))
 
 
 @connecting
@@ -85,7 +85,8 @@ def ls(shape: str) -> None:
     show(shape, lambda: node_table(each.presence for each in members), lambda: plain(members))
 
 
-def _known(roles: tuple[str, ...]) -> list[str]:
+def known_roles(roles: tuple[str, ...], *, option: str = "--roles") -> list[str]:
+    """Return the roles of a token as documents write them. Raises click.BadParameter for another."""
     from runtime.core.resources.explain import nearest, one_of
 
     # The manual writes trustedcluster, documents trusted_cluster.
@@ -93,7 +94,7 @@ def _known(roles: tuple[str, ...]) -> list[str]:
     for role in named:
         if role not in _ROLES:
             raise click.BadParameter(
-                f"{console.visible(role)!r} is not {one_of(_ROLES)}{nearest(role, _ROLES)}", param_hint="'--roles'"
+                f"{console.visible(role)!r} is not {one_of(_ROLES)}{nearest(role, _ROLES)}", param_hint=f"'{option}'"
             )
     return list(dict.fromkeys(named))
 
@@ -113,7 +114,8 @@ def _static_labels(text: str | None) -> dict[str, str]:
     return dict(labels.static)
 
 
-def _invitation(created: TokenCreated, ttl: timedelta) -> str:
+def invitation(created: TokenCreated, ttl: timedelta) -> str:
+    """Return what to run on the new machine (manual, "Adding Nodes to the Cluster")."""
     token, server = created.entry.token, next(iter(created.auth_servers), "<auth server>")
     services = [role for role in created.entry.roles if role != "trusted_cluster"]
     lines = [f"The invite token: {console.visible(token)}"]

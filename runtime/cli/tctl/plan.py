@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,6 +17,7 @@ from runtime.core.errors import CompareFailed, InvalidInput, TeleportError
 
 if TYPE_CHECKING:
     from runtime.api.client import AuthClient
+    from runtime.api.messages import Invite
     from runtime.cli.tctl.manifests import Loaded
     from runtime.reconcile import Done, Plan, Step
 
@@ -103,7 +104,8 @@ def apply(
 
     They are what kubectl takes: files, folders or stdin (-), several documents and Lists in one, Secrets beside them.
     All are checked before the first is written. Nothing is written, either, when one is declared by somebody else
-    (Kubernetes, teleport.yaml). At a terminal, deletions (--prune) are asked for.
+    (Kubernetes, teleport.yaml). At a terminal, deletions (--prune) are asked for. A new user is invited: its sign-up
+    URL is shown this once.
 
     \b
     Example:
@@ -111,11 +113,12 @@ def apply(
     """  # noqa: D301 - \b is click's mark for lines that stay as they are
     loaded = _load(files, more, recursive=recursive, secrets=secrets)
     done: list[Done] = []
+    invites: dict[str, Invite] = {}
 
     def tell(each: Done) -> None:
         done.append(each)
         if shape == TEXT:
-            _tell(each)
+            _tell(each, invites)
 
     planned = with_auth(lambda auth: _planned(auth, loaded, prune=prune))
     if planned.refused:
@@ -126,10 +129,21 @@ def apply(
         _tell_unwritten(planned)
     try:
         if planned.writes:
-            with_auth(lambda auth: _carry_out(auth, planned, tell, done))
+            with_auth(lambda auth: _carry_out(auth, planned, tell, done, invites))
+            if shape == TEXT:
+                _tell_trust(done)
     finally:
         if shape == JSON:
-            console.out(_as_json(done))
+            console.out(_as_json(done, invites))
+
+
+def _tell_trust(done: list[Done]) -> None:
+    """Tell of trusted clusters what became of them."""
+    if not (names := [each.step.name for each in done if each.step.kind == "TrustedCluster" and each.step.resource]):
+        return
+    from runtime.cli.tctl.trusted import tell_trust
+
+    with_auth(lambda auth: tell_trust(auth, names))
 
 
 def _load(files: tuple[str, ...], more: tuple[str, ...], *, recursive: bool, secrets: str | None) -> Loaded:
@@ -162,7 +176,9 @@ async def _planned(auth: AuthClient, loaded: Loaded, *, prune: bool) -> Plan:
     return planning(desired, await observe(AuthDocuments(auth)), Owner(Origin.TCTL), now=pong.time, prune=prune)
 
 
-async def _carry_out(auth: AuthClient, planned: Plan, tell: Callable[[Done], None], done: list[Done]) -> None:
+async def _carry_out(
+    auth: AuthClient, planned: Plan, tell: Callable[[Done], None], done: list[Done], invites: dict[str, Invite]
+) -> None:
     from runtime.api.documents import AuthDocuments
     from runtime.core.clock import SystemClock
     from runtime.core.resources import Origin
@@ -170,7 +186,7 @@ async def _carry_out(auth: AuthClient, planned: Plan, tell: Callable[[Done], Non
     from runtime.reconcile import apply as applying
 
     try:
-        await applying(AuthDocuments(auth), planned, Owner(Origin.TCTL), SystemClock(), tell=tell)
+        await applying(AuthDocuments(auth, invites), planned, Owner(Origin.TCTL), SystemClock(), tell=tell)
     except TeleportError as error:
         rest = [f"{step.kind} '{console.visible(step.name)}'" for step in planned.writes[len(done) :]]
         hint = f"Not known to be done: {', '.join(rest)}. Apply again: what is done stays done."
@@ -213,13 +229,14 @@ _DONE = {
 }
 
 
-def _tell(done: Done) -> None:
+def _tell(done: Done, invites: Mapping[str, Invite]) -> None:
     step = done.step
     named = f"{step.kind} '{console.visible(step.name)}'"
     console.out(f"{named} {_DONE.get(step.action, f'is left as it is: {console.visible(step.message)}')}")
     _warn(step)
     if step.resource is not None:
-        follow_up(step.resource, created=step.action == "create", value=done.value)
+        invite = invites.get(step.name) if step.kind == "User" else None
+        follow_up(step.resource, created=step.action == "create", value=done.value, invite=invite)
 
 
 def _warn(step: Step) -> None:
@@ -237,12 +254,15 @@ def _refused(planned: Plan, *, told: bool) -> TeleportError:
     return CompareFailed("\n".join(lines), hint=f"Nothing was written. {refused[0].hint}")
 
 
-def _as_json(done: list[Done]) -> str:
+def _as_json(done: list[Done], invites: Mapping[str, Invite]) -> str:
     from runtime.cli.tctl.plan_text import step_data
 
-    return as_json(
-        {"done": [{**step_data(each.step), **({"value": each.value} if each.value else {})} for each in done]}
-    )
+    def data(each: Done) -> dict[str, object]:
+        invite = invites.get(each.step.name) if each.step.kind == "User" else None
+        told = {"value": each.value, "invite": invite.model_dump(mode="json") if invite else None}
+        return {**step_data(each.step), **{name: value for name, value in told.items() if value}}
+
+    return as_json({"done": [data(each) for each in done]})
 
 
 def _paint() -> Callable[[str, str], str]:

@@ -10,10 +10,12 @@ from click.shell_completion import CompletionItem
 from runtime.cli import console
 from runtime.cli.tctl.connection import connecting, with_auth
 from runtime.cli.tctl.output import JSON, TEXT, YAML, as_json
+from runtime.cli.tctl.users import invite_text
 from runtime.core.errors import InvalidInput, TeleportError
 
 if TYPE_CHECKING:
     from runtime.api.client import AuthClient
+    from runtime.api.messages import Invite
     from runtime.core.resources import Resource
 
 KINDS = {
@@ -72,14 +74,17 @@ class Reference(click.ParamType[tuple[str, str]]):
 def get(reference: tuple[str, str], shape: str) -> None:
     """Show users, roles, tokens or trusted_clusters.
 
-    The table of roles also has those that the logins of users make (user:NAME). JSON and YAML hold what tctl create
-    takes back; a role user:NAME is in them only when it is asked for by name.
+    The table of roles also has those that the logins of users make (user:NAME), and those allowed to the users of
+    trusted clusters (ca:NAME). JSON and YAML hold what tctl create takes back; a role user:NAME or ca:NAME is in them
+    only when it is asked for by name.
     """
     from runtime.cli.tctl import documents
 
     kind, name = reference
     found = with_auth(lambda auth: documents.fetch(auth, kind, name, derived=bool(name) or shape == TEXT))
-    if shape == TEXT:
+    if shape == TEXT and kind == "TrustedCluster":
+        console.out(documents.clusters_table(found, with_auth(documents.fetch_trust)))
+    elif shape == TEXT:
         console.out(documents.as_table(kind, found))
     elif shape == JSON:
         console.out(as_json(documents.as_data(found) if not name else documents.as_data(found)["items"][0]))
@@ -105,12 +110,14 @@ def create(files: tuple[str, ...], more: tuple[str, ...], *, force: bool) -> Non
 
     They are read from FILEs, from the .yaml, .yml and .json files of folders, or from stdin (-). All documents are
     checked before the first is written. The value of a token is read from its Secret, if that is among them or in a
-    file NAME.yaml beside it; else one is made, and shown this once. tctl apply also changes what is there already.
+    file NAME.yaml beside it; else one is made, and shown this once. A new user is invited, and its sign-up URL shown.
+    tctl apply also changes what is there already.
     """
     if not (sources := (*files, *more)):
         raise click.UsageError("name a FILE, a folder, or - for stdin.", click.get_current_context())
-    from runtime.api.documents import with_login
+    from runtime.api.documents import invite_new, with_login
     from runtime.cli.tctl import documents, manifests
+    from runtime.cli.tctl.trusted import tell_trust
 
     loaded = manifests.load(sources)
     for note in loaded.notes:
@@ -126,7 +133,10 @@ def create(files: tuple[str, ...], more: tuple[str, ...], *, force: bool) -> Non
                 rest = [each.resource for each in loaded.desired[place + 1 :]]
                 raise type(error)(str(error), hint=_and_now(error, rest)) from error
             console.out(f"{_named(resource)} has been {'created' if created else 'updated'}")
-            follow_up(resource, created=created, value=value)
+            invite = await invite_new(auth, resource) if created else None
+            follow_up(resource, created=created, value=value, invite=invite)
+        clusters = [each.resource.name for each in loaded.desired if each.resource.kind == "TrustedCluster"]
+        await tell_trust(auth, clusters, missing=True)
 
     with_auth(work)
 
@@ -146,6 +156,11 @@ def remove(references: tuple[tuple[str, str], ...]) -> None:
                     f"the role {name} is made by the logins of user {user}",
                     hint="Change the user's document, or delete the user.",
                 )
+            if kind == "Role" and name.startswith("ca:"):
+                raise InvalidInput(
+                    f"the role {name} is made by the logins that are allowed to users of that cluster",
+                    hint="Change allowLogins of its TrustedCluster, or allow_logins in teleport.yaml.",
+                )
             await auth.call(methods.RESOURCES_REMOVE, messages.ResourceRef(kind=kind, name=name))
             console.out(f"{kind} '{console.visible(name)}' has been deleted")
 
@@ -159,13 +174,18 @@ def _kind(written: str) -> str | None:
     return known.get(plain) or known.get(plain.removesuffix("s"))
 
 
-def follow_up(resource: Resource, *, created: bool, value: str | None) -> None:
+def follow_up(resource: Resource, *, created: bool, value: str | None, invite: Invite | None) -> None:
     """Tell what a person needs after a resource was written: a token's new value, or how a user gets in."""
+    from runtime.core.defaults import SIGNUP_TTL
     from runtime.core.resources import User
 
     if value is not None:
         console.out(f"  its value, which is shown only now: {console.visible(value)}")
-    if created and isinstance(resource, User) and resource.spec.credentials_secret_ref is None:
+    if not created or not isinstance(resource, User) or resource.spec.credentials_secret_ref is not None:
+        return
+    if invite is not None:
+        console.out(invite_text(invite, resource.spec.invite.ttl if resource.spec.invite else SIGNUP_TTL))
+    else:
         console.say(f"{resource.name} has no way to log in yet: tctl users reset {resource.name} invites it")
 
 

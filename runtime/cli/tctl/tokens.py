@@ -10,19 +10,67 @@ import click
 from runtime.cli import console
 from runtime.cli.tables import table
 from runtime.cli.tctl.connection import ask, connecting, with_auth
-from runtime.cli.tctl.output import format_option, plain, show
+from runtime.cli.tctl.output import Lifetime, Words, format_option, plain, show
+from runtime.core import defaults
+from runtime.core.durations import format_duration
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from runtime.api.client import AuthClient
-    from runtime.api.messages import TokenEntry
+    from runtime.api.messages import TokenCreated, TokenEntry
 
 
 @connecting
 @click.group()
 def tokens() -> None:
-    """List and revoke invitations of nodes and users."""
+    """Make, list and revoke invitations of nodes, users and clusters."""
+
+
+@connecting
+@tokens.command()
+@click.option(
+    "--type",
+    "roles",
+    type=Words(),
+    required=True,
+    help="What may join with it: trusted_cluster; or, with commas, node, proxy, auth.",
+)
+@click.option(
+    "--ttl",
+    type=Lifetime(),
+    default=format_duration(defaults.JOIN_TOKEN_TTL),
+    show_default=True,
+    help="How long the token is good for, 1m to 30h.",
+)
+@click.option("--value", metavar="VALUE", help="The token itself [default: a random one, which is safer].")
+@format_option
+def add(roles: tuple[str, ...], ttl: timedelta, value: str | None, shape: str) -> None:
+    """Make a token.
+
+    One of type trusted_cluster lets one other cluster join this one as a leaf, once: what is printed goes into a Secret
+    there. For the other types it does what tctl nodes add does.
+
+    \b
+    Example:
+      tctl tokens add --type=trusted_cluster --ttl=15m
+    """  # noqa: D301 - \b is click's mark for lines that stay as they are
+    from pydantic import SecretStr
+
+    from runtime.api import messages, methods
+    from runtime.cli.tctl.nodes import invitation, known_roles
+
+    named = known_roles(roles, option="--type")
+    request = messages.TokenRequest.model_validate(
+        {"roles": named, "ttl": ttl, "value": None if value is None else SecretStr(value)}
+    )
+    created = ask(methods.TOKENS_CREATE, request)
+    of_cluster = named == ["trusted_cluster"]
+    show(
+        shape,
+        lambda: cluster_token(created, ttl) if of_cluster else invitation(created, ttl),
+        lambda: created.model_dump(mode="json"),
+    )
 
 
 @connecting
@@ -53,10 +101,31 @@ def delete(values: tuple[str, ...]) -> None:
     with_auth(work)
 
 
+def cluster_token(created: TokenCreated, ttl: timedelta) -> str:
+    """Return what the leaf's administrator needs, as the Secret that its TrustedCluster refers to."""
+    lines = [
+        f"The cluster token: {console.visible(created.entry.token)}",
+        f"It lets one cluster join this one as a leaf, once, within {format_duration(ttl)}.",
+        "On the leaf, put it into the Secret that its TrustedCluster refers to (tokenSecretRef):",
+        "",
+        "  apiVersion: v1",
+        "  kind: Secret",
+        "  metadata: {name: NAME}",
+        "  stringData:",
+        f'    token: "{console.visible(created.entry.token)}"',
+        f'    caPin: "{created.ca_pin}"',
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def tokens_table(entries: Iterable[TokenEntry]) -> str:
     """Return tokens as the manual's table."""
     rows = (
-        (entry.token or f"Token {entry.name}", ",".join(map(_title, entry.roles)), _expiry(entry.expires))
+        (
+            entry.token or f"{'User' if 'signup' in entry.roles else 'Token'} {entry.name}",
+            ",".join(map(_title, entry.roles)),
+            _expiry(entry.expires),
+        )
         for entry in entries
     )
     return table(("Token", "Role", "Expiry Time (UTC)"), rows)

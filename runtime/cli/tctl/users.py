@@ -121,14 +121,16 @@ def _table(entries: list[UserEntry], *, everybody: bool) -> str:
 
 
 def _show_invite(invite: Invite, ttl: timedelta, shape: str) -> None:
-    def text() -> str:
-        urls = invite.urls or (f"https://<proxy>:{defaults.PROXY_WEB_PORT}/web/newuser/{invite.token}",)
-        hosts = " or ".join(urlsplit(url).hostname or "<proxy>" for url in urls) if invite.urls else "<proxy>"
-        return (
-            f"Signup token has been created and is valid for {int(ttl.total_seconds())} seconds."
-            " Share this URL with the user:\n"
-            + "".join(f"{console.visible(url)}\n" for url in urls)
-            + f"\nNOTE: make sure the {console.visible(hosts)} host is accessible.\n"
-        )
+    show(shape, lambda: invite_text(invite, ttl), lambda: invite.model_dump(mode="json"))
 
-    show(shape, text, lambda: invite.model_dump(mode="json"))
+
+def invite_text(invite: Invite, ttl: timedelta) -> str:
+    """Return what an administrator is to be told of an invite."""
+    urls = invite.urls or (f"https://<proxy>:{defaults.PROXY_WEB_PORT}/web/newuser/{invite.token}",)
+    hosts = " or ".join(urlsplit(url).hostname or "<proxy>" for url in urls) if invite.urls else "<proxy>"
+    return (
+        f"Signup token has been created and is valid for {int(ttl.total_seconds())} seconds."
+        " Share this URL with the user:\n"
+        + "".join(f"{console.visible(url)}\n" for url in urls)
+        + f"\nNOTE: make sure the {console.visible(hosts)} host is accessible.\n"
+    )

@@ -1,20 +1,27 @@
 """What the cluster is made of, as values without I/O.
 
 Declared by people, one document each for kubectl, tctl and the backend: User, Role, Token, TrustedCluster. Told by the
-cluster itself: Authority, Node, Tunnel, Session. What decides anything about them lives elsewhere.
+cluster itself: Authority. What decides anything about them lives elsewhere.
 """
 
 from runtime.core.resources.authority import Authority, AuthorityType, Generation
 from runtime.core.resources.document import DECLARED, KEPT_BY_THE_CLUSTER, dump, dump_all, load_documents, read_object
-from runtime.core.resources.model import API_VERSION, GROUP, VERSION, Metadata, Origin, Resource, RoleMetadata
-from runtime.core.resources.node import Node
+from runtime.core.resources.model import (
+    API_VERSION,
+    GROUP,
+    VERSION,
+    DeletionPolicy,
+    Metadata,
+    Origin,
+    Resource,
+    RoleMetadata,
+)
 from runtime.core.resources.role import Conditions, Options, Role, RoleSpec, Rule, RuleResource, Verb
-from runtime.core.resources.session import Party, Session, TerminalSize
 from runtime.core.resources.stored import decode, encode, key_of
 from runtime.core.resources.token import Token, TokenIssue, TokenRole, TokenSpec
 from runtime.core.resources.trusted_cluster import TrustedCluster, TrustedClusterSpec
-from runtime.core.resources.tunnel import Tunnel
-from runtime.core.resources.user import DeletionPolicy, DriftPolicy, Invite, User, UserSpec
+from runtime.core.resources.user import DriftPolicy, Invite, SignupInvite, User, UserMetadata, UserSpec
+from runtime.core.resources.user_credentials import SealedCredentials
 
 __all__ = [
     "API_VERSION",
@@ -30,26 +37,24 @@ __all__ = [
     "Generation",
     "Invite",
     "Metadata",
-    "Node",
     "Options",
     "Origin",
-    "Party",
     "Resource",
     "Role",
     "RoleMetadata",
     "RoleSpec",
     "Rule",
     "RuleResource",
-    "Session",
-    "TerminalSize",
+    "SealedCredentials",
+    "SignupInvite",
     "Token",
     "TokenIssue",
     "TokenRole",
     "TokenSpec",
     "TrustedCluster",
     "TrustedClusterSpec",
-    "Tunnel",
     "User",
+    "UserMetadata",
     "UserSpec",
     "Verb",
     "decode",

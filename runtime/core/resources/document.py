@@ -37,7 +37,7 @@ EXPLAINED = "Each field is explained in docs/resources.md."
 Seen = dict[tuple[str, str | None, str], str]
 """Kind, namespace and name of what is declared so far, and where."""
 
-KEPT_BY_THE_CLUSTER = ("origin", "issued")
+KEPT_BY_THE_CLUSTER = ("origin", "issued", "id", "invite", "renewed", "means", "credentials")
 """Fields of metadata that no document has."""
 
 _KUBERNETES_METADATA = frozenset(

@@ -47,6 +47,19 @@ class Origin(StrEnum):
     TCTL = "tctl"
 
 
+class DeletionPolicy(StrEnum):
+    """What happens to what the cluster has when its document is deleted."""
+
+    DELETE = "Delete"
+    KEEP = "Keep"
+
+
+class Spec(Model):
+    """What a document of every kind may say."""
+
+    deletion_policy: DeletionPolicy = DeletionPolicy.DELETE
+
+
 class Metadata(Model):
     """Name and notes. `origin` is set by what writes to the backend and is never part of a document."""
 
@@ -81,6 +94,7 @@ class Resource(Model):
     api_version: Literal["teleport.internal/v1"] = "teleport.internal/v1"
     kind: str
     metadata: Metadata
+    spec: Spec
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from runtime.core import defaults
-from runtime.core.resources.model import Model, Resource, RoleMetadata
+from runtime.core.resources.model import Model, Resource, RoleMetadata, Spec
 from runtime.core.resources.names import MAX_ITEMS, Distinct, Duration, Login, Selector, Whole, between
 
 SHORTEST_IDLE = timedelta(seconds=1)
@@ -79,7 +79,7 @@ class Options(Model):
     """A session without input ends after it; never, if absent."""
 
 
-class RoleSpec(Model):
+class RoleSpec(Spec):
     """What is allowed, what is denied whatever any role allows, and the limits."""
 
     allow: Conditions = Conditions()
@@ -92,4 +92,4 @@ class Role(Resource):
 
     kind: Literal["Role"] = "Role"  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen: nobody assigns it)
     metadata: RoleMetadata  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen: nobody assigns it)
-    spec: RoleSpec
+    spec: RoleSpec  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen: nobody assigns it)

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationInfo, fi
 
 from runtime.core import defaults
 from runtime.core.errors import InvalidInput
-from runtime.core.resources.model import Metadata, Model, Resource, TokenSecretKeyRef
+from runtime.core.resources.model import Metadata, Model, Resource, Spec, TokenSecretKeyRef
 from runtime.core.resources.names import Distinct, Duration, Labels, Whole, between, invalid, written_by_people
 
 MIN_VALUE = 16
@@ -27,7 +27,7 @@ class TokenRole(StrEnum):
     TRUSTED_CLUSTER = "trusted_cluster"
 
 
-class TokenSpec(Model):
+class TokenSpec(Spec):
     """Who may join with the token, for how long and how often."""
 
     roles: Annotated[tuple[TokenRole, ...], Field(min_length=1, max_length=len(TokenRole)), Distinct]
@@ -41,6 +41,8 @@ class TokenSpec(Model):
     """Set on every node that joins with it, over what the node says of itself."""
     secret_ref: TokenSecretKeyRef | None = None
     """Where the value is: read from the Secret if that exists, else generated into it; by default `NAME-token`."""
+    renew: Annotated[bool, Field(strict=True)] = False
+    """The operator makes a new value when half of the ttl is over: for members that come and go, as pods do."""
 
 
 class TokenIssue(Model):
@@ -69,7 +71,7 @@ class Token(Resource):
 
     kind: Literal["Token"] = "Token"  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen: nobody assigns it)
     metadata: TokenMetadata  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen: nobody assigns it)
-    spec: TokenSpec
+    spec: TokenSpec  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen: nobody assigns it)
 
     @property
     def expires(self) -> datetime | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from runtime.core.resources.model import CASecretKeyRef, Model, Resource, TokenSecretKeyRef
-from runtime.core.resources.names import MAX_ITEMS, Address, Distinct, Login, RoleName, invalid
+from runtime.core.resources.model import CASecretKeyRef, Metadata, Model, Resource, Spec, TokenSecretKeyRef
+from runtime.core.resources.names import MAX_ITEMS, Address, Distinct, Login, RoleName, invalid, written_by_people
+from runtime.core.resources.token import digest_of
+
+CA_PIN_KEY = "caPin"
+"""Key of a token's Secret beside the token: the fingerprint of the root's host CA, as `tctl tokens add` prints it."""
 
 
 class ProxyAddresses(Model):
@@ -33,7 +39,7 @@ def _once_each(mappings: tuple[RoleMapping, ...]) -> tuple[RoleMapping, ...]:
     return mappings
 
 
-class TrustedClusterSpec(Model):
+class TrustedClusterSpec(Spec):
     """How the root is reached, how it is known, and what its users may do here: by default nothing."""
 
     enabled: Annotated[bool, Field(strict=True)] = True
@@ -54,8 +60,67 @@ class TrustedClusterSpec(Model):
         return self
 
 
+class TrustMeans(Model):
+    """What the Secret holds by which trust comes about: a token with the pin of the root's CA, or the root's CA keys.
+
+    The token stays here until it has been shown to the root; `digest` tells whether the Secret holds another since.
+    """
+
+    digest: Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
+    token: Annotated[Annotated[str, Field(max_length=1024)] | None, Field(repr=False)] = None
+    ca_pin: Annotated[str, Field(max_length=128)] | None = None
+    """Fingerprint of the root's host CA (`SHA256:…`); without it the root's HTTPS certificate has to be trusted."""
+    ca: Annotated[str, Field(max_length=64 * 1024)] | None = None
+    """As `tctl auth export` prints them."""
+
+
+class TrustMetadata(Metadata):
+    """Metadata with what came from the Secret. Like `origin` it is never part of a document."""
+
+    means: TrustMeans | None = None
+
+    @field_validator("means")
+    @classmethod
+    def _kept_by_the_cluster(cls, value: TrustMeans | None, info: ValidationInfo) -> TrustMeans | None:
+        if value is not None and written_by_people(info):
+            raise invalid("is kept by the cluster; leave it out")
+        return value
+
+
 class TrustedCluster(Resource):
     """Trust in another cluster; its name is that cluster's."""
 
     kind: Literal["TrustedCluster"] = "TrustedCluster"  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen: nobody assigns it)
-    spec: TrustedClusterSpec
+    metadata: TrustMetadata  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen: nobody assigns it)
+    spec: TrustedClusterSpec  # pyright: ignore[reportIncompatibleVariableOverride]  (frozen: nobody assigns it)
+
+    def secret(self) -> tuple[str, str]:
+        """Return the name of the Secret that it refers to, and the key within it."""
+        ref = self.spec.token_secret_ref or self.spec.ca_secret_ref
+        assert ref is not None  # noqa: S101 - a document has exactly one
+        return ref.name, ref.key
+
+    def means_in(self, values: Mapping[str, str]) -> str | None:
+        """Return what its Secret with these values gives, as one text for `with_value`; None without the key."""
+        _, key = self.secret()
+        if key not in values:
+            return None
+        # `kubectl create secret --from-file` leaves the line's end.
+        found = {"token" if self.spec.token_secret_ref else "ca": values[key].rstrip("\r\n")}
+        if self.spec.token_secret_ref and (pin := values.get(CA_PIN_KEY, "").strip()):
+            found["caPin"] = pin
+        return json.dumps(found, sort_keys=True)
+
+    def with_value(self, value: str) -> TrustedCluster:
+        """Return it with what its Secret holds; as it is if it has that already.
+
+        Raises ValueError for a text that `means_in` did not make.
+        """
+        digest, known = digest_of(value), self.metadata.means
+        if known is not None and known.digest == digest:
+            return self
+        return self.with_means(TrustMeans.model_validate({**json.loads(value), "digest": digest}))
+
+    def with_means(self, means: TrustMeans | None) -> TrustedCluster:
+        """Return it with what came from its Secret."""
+        return self.model_copy(update={"metadata": self.metadata.model_copy(update={"means": means})})

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,65 +23,11 @@ from runtime.core.errors import AccessDenied, CompareFailed
 from tests.contract.backend.aws_answers import operation, refusal
 from tests.contract.backend.dynamodb_store import DynamoDBStore
 from tests.contract.backend.harness import next_changes, next_event, next_snapshot
+from tests.servers.dynamodb_policy import AUTH, OPERATOR, Access, accesses, allows
 
 pytestmark = pytest.mark.parametrize("store", ["dynamodb"], indirect=True)
 
-PAGE = Path(__file__).parents[3] / "docs" / "dynamodb.md"
-AUTH, OPERATOR = map(json.loads, re.findall(r"^```json\n([^`]*)^```", PAGE.read_text(), re.MULTILINE))
-
 OPERATORS_KEYS = {"resources", "resources/log"}
-
-_PARTS = {
-    "Put": "PutItem",
-    "Delete": "DeleteItem",
-    "Update": "UpdateItem",
-    "ConditionCheck": "ConditionCheckItem",
-}
-
-
-@dataclass(frozen=True)
-class Access:
-    """One action that a request asks for, and the partition keys that it names."""
-
-    action: str
-    keys: frozenset[str]
-
-
-def accesses(request: AWSPreparedRequest) -> list[Access]:
-    """Return what a request asks for; a transaction is what its parts are (Developer Guide, IAM with transactions)."""
-    name, body = operation(request), _body(request)
-    if name == "TransactWriteItems":
-        parts = [(kind, part) for each in body["TransactItems"] for kind, part in each.items()]
-        return [Access(f"dynamodb:{_PARTS[kind]}", _key(part.get("Item") or part["Key"])) for kind, part in parts]
-    if name == "Query":
-        assert body["ExpressionAttributeNames"]["#space"] == "space"
-        asked = re.match(r"#space = (:\w+)( AND |$)", body["KeyConditionExpression"])
-        assert asked
-        return [Access("dynamodb:Query", frozenset({body["ExpressionAttributeValues"][asked[1]]["S"]}))]
-    return [Access(f"dynamodb:{name}", _key(body["Key"]) if "Key" in body else frozenset())]
-
-
-def _body(request: AWSPreparedRequest) -> dict[str, Any]:
-    assert isinstance(request.body, bytes | str)
-    body: dict[str, Any] = json.loads(request.body)
-    return body
-
-
-def _key(attributes: dict[str, Any]) -> frozenset[str]:
-    return frozenset({attributes["space"]["S"]})
-
-
-def allows(policy: dict[str, Any], access: Access) -> bool:
-    """Return whether one of the policy's statements allows it."""
-    for statement in policy["Statement"]:
-        condition = statement.get("Condition", {})
-        assert statement["Effect"] == "Allow"
-        assert set(statement) <= {"Effect", "Action", "Resource", "Condition"}
-        assert set(condition) <= {"ForAllValues:StringEquals"}
-        keys = condition.get("ForAllValues:StringEquals", {}).get("dynamodb:LeadingKeys")
-        if access.action in statement["Action"] and (keys is None or access.keys <= set(keys)):
-            return True
-    return False
 
 
 @dataclass
@@ -95,7 +39,8 @@ class Guard:
 
     def judge(self, request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
         """Take the place of the server where it would refuse: botocore's event `before-send`."""
-        wanted = accesses(request)
+        assert isinstance(request.body, bytes | str)
+        wanted = accesses(operation(request), json.loads(request.body))
         self.asked.update(wanted)
         return None if all(allows(self.policy, each) for each in wanted) else refusal(request, "AccessDeniedException")
 
@@ -164,6 +109,29 @@ async def test_the_operators_policy_suffices_for_everything_in_resources(
     actions = {access.action.removeprefix("dynamodb:") for access in guard.asked}
     assert actions == {"DescribeTable", "DescribeTimeToLive", "GetItem", "Query", "PutItem", "DeleteItem"}
     assert set().union(*(access.keys for access in guard.asked)) == OPERATORS_KEYS
+
+
+async def test_the_operators_policy_lets_it_read_what_is_public(
+    store: DynamoDBStore, guarded: Callable[[Guard | None], None]
+) -> None:
+    """It reads and follows what auth tells there, also before there is anything, and cannot change it."""
+    auth, _, operator, _ = await both(store, guarded)
+    async with aclosing(operator.watch("public/")) as watch:
+        assert (await next_snapshot(watch)).items == ()
+        item = await auth.put("public/cluster", b"1")
+        assert await next_event(watch) == Put(item)
+    assert await operator.get(item.key) == item
+    async with aclosing(operator.watch("public/")) as watch:
+        assert (await next_snapshot(watch)).items == (item,)
+    for refused in (
+        operator.put(item.key, b""),
+        operator.create("public/b", b""),
+        operator.compare_and_swap(item.key, b"", revision=item.revision),
+        operator.delete(item.key),
+    ):
+        with pytest.raises(AccessDenied):
+            await refused
+    assert await auth.get(item.key) == item
 
 
 @pytest.mark.parametrize("space", ["authority", "secrets", "presence", "audit"])

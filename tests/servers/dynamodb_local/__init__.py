@@ -122,10 +122,14 @@ class DynamoDBLocal:
 
         It acknowledges a write a moment before SQLite has ended the transaction, which DynamoDB never does.
         """
-        if self._process is not None:
-            self._process.wait_until(lambda: not any(self._data.glob("*-journal")), timeout=START_SECONDS)
-            self._process.kill()
+        self.kill_when_written()
         self.start()
+
+    def kill_when_written(self) -> None:
+        """End it with SIGKILL as soon as its last write is on the disk. Safe to call twice."""
+        if self._process is not None and self._process.running:
+            self._process.wait_until(lambda: not any(self._data.glob("*-journal")), timeout=START_SECONDS)
+        self.kill()
 
     def kill(self) -> None:
         """End it with SIGKILL. Safe to call twice."""

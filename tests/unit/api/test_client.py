@@ -382,7 +382,7 @@ async def test_closing_ends_a_dial_that_hangs() -> None:
 
 
 async def test_watchers_that_lose_auth_come_back_spread_out() -> None:
-    """Each pause is a random part of a bound of 1, 2, 4, 8 and then 15 seconds."""
+    """Each pause is a random part of a bound of 1, 2, 4 and then 5 seconds."""
     asked: list[tuple[float, float]] = []
     enough = asyncio.Event()
 
@@ -401,7 +401,7 @@ async def test_watchers_that_lose_auth_come_back_spread_out() -> None:
         await asyncio.wait_for(enough.wait(), 10)
         watching.cancel()
         await asyncio.wait([watching])
-    assert asked[:6] == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 15), (0, 15)]
+    assert asked[:6] == [(0, 1), (0, 2), (0, 4), (0, 5), (0, 5), (0, 5)]
     await client.close()
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from runtime.auth.credentials import Credentials, CredentialStore, Stored
+from runtime.auth.credentials import Credentials, CredentialStore
 from runtime.auth.declared import Declared
 from runtime.auth.invites import Invites
 from runtime.auth.janitor import Janitor
@@ -39,7 +39,7 @@ class World:
         """Declare joe and let him sign up."""
         (joe,) = load_documents(JOE, source="test")
         await self.declared.create(joe.with_origin(Origin.KUBERNETES))
-        await self.credentials.replace("joe", Stored(None, 0), Credentials(password="hash"))
+        await self.credentials.replace("joe", await self.credentials.get("joe"), Credentials(password="hash"))
         await self.invites.mint("joe", timedelta(hours=1))
 
     async def secrets(self) -> list[str]:

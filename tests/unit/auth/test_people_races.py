@@ -11,16 +11,19 @@ import pytest
 
 from runtime.auth.attempts import MAX_FAILURES, Attempts
 from runtime.auth.credentials import Credentials, CredentialStore, Stored
+from runtime.auth.declared import Declared
 from runtime.auth.invites import Invites
 from runtime.auth.passwords import Passwords
 from runtime.auth.people import People
 from runtime.backend.memory import MemoryBackend
 from runtime.core.clock import ManualClock
 from runtime.core.errors import AccessDenied, InvalidInput, Unavailable
+from runtime.core.resources import load_documents
 from tests.unit.auth.recorder import Recorder
 
 HOME = "192.0.2.1"
 PASSWORD = "correct horse battery"
+JOE = "{apiVersion: teleport.internal/v1, kind: User, metadata: {name: joe}, spec: {logins: [joe]}}"
 
 
 class BusyPasswords(Passwords):
@@ -60,7 +63,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = ManualClock(datetime(2026, 1, 1, 12, tzinfo=UTC))
-        backend = MemoryBackend(clock=self.clock)
+        self.backend = backend = MemoryBackend(clock=self.clock)
         self.audit = Recorder()
         self.invites = Invites(backend, self.clock)
         self.credentials = RevokingStore(backend, self.invites)
@@ -97,6 +100,8 @@ class World:
 async def world() -> AsyncIterator[World]:
     """Yield people."""
     world = World()
+    (joe,) = load_documents(JOE, source="test")
+    await Declared(world.backend).create(joe)
     yield world
     world.passwords.close()
 

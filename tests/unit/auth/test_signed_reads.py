@@ -67,11 +67,12 @@ class People:
         *,
         signer: Signer | None = None,
         key: PrivateKey | None = None,
+        person: str = "",
         **changed: Any,
     ) -> m.SignedRequest:
         """Return what somebody signs, with what the proxy changes of it."""
         now = self.world.clock.now()
-        claims = UserClaims(user=name, cluster="main", logins=("root",), roles=(), ttl=HOUR)
+        claims = UserClaims(user=name, cluster="main", logins=("root",), roles=(), ttl=HOUR, person=person)
         signer = signer or self.world.authorities.user.signer
         line = sign_user(claims, self.keys[name].public, signer=signer, now=now, serial=random_serial()).line
         headers = signed_headers(
@@ -130,6 +131,12 @@ async def test_to_each_what_this_one_may_read(people: People) -> None:
     with pytest.raises(AccessDenied, match="user joe may not read the recording of session"):
         await people.read(people.signed("joe", path_of("ann")), "ann")
     assert people.world.audit.of(EventType.CALL_REFUSED) == []
+
+
+async def test_who_had_the_name_before_reads_nothing(people: People) -> None:
+    """What was signed with a certificate of an earlier user of that name is refused."""
+    with pytest.raises(AccessDenied, match="issued to who was user joe before"):
+        await people.listed(people.signed("joe", person="0" * 32))
 
 
 async def test_who_reads_is_in_the_log(people: People) -> None:

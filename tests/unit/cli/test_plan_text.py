@@ -63,7 +63,7 @@ async def test_everything_that_a_plan_can_say() -> None:
         "green|    + spec.proxy.tunnelAddr: main:3024\n"
         "green|    + spec.caSecretRef.name: main-ca\n"
         "green|    + spec.roleMap: [{remote: admin, local: [no]}]\n"
-        "magenta|    ! is kept as declared but has no effect yet: trusted clusters come with a later release\n"
+        "magenta|    ! cannot be trusted without its Secret main-ca, which was not given\n"
         "magenta|    ! has the role no, which does not exist: maps to nothing there\n"
         "yellow|> User ann: was declared by config\n"
         'green|    + metadata.annotations["teleport.internal/adopt"]: true\n'

@@ -142,6 +142,7 @@ def test_the_completion_script(shell: str) -> None:
                 "events",
                 "recordings",
                 "sessions",
+                "tunnels",
                 "get",
                 "create",
                 "plan",

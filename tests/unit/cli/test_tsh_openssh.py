@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_the_way_to_the_proxy(home: Home) -> None:
     assert settings["globalknownhostsfile"] == "/dev/null"
     assert settings["stricthostkeychecking"] == "true"
     assert settings.get("proxycommand", "none") == "none"
+
+
+@pytest.mark.parametrize(("host", "name"), [("ssh.example.com", "ssh.example.com"), ("[2001:db8::1]", "2001:db8::1")])
+def test_the_way_to_a_proxy_whose_ssh_is_elsewhere(home: Home, host: str, name: str) -> None:
+    """Where HTTPS and SSH have load balancers of their own, SSH goes to its own; the proof asked for is the same."""
+    settings = asked(write(home, replace(PROFILE, ssh_host=host), None, "root").path, HOP)
+    assert settings["hostname"] == name
+    assert settings["port"] == "4023"
+    assert settings["hostkeyalias"] == HOP
 
 
 def test_another_cluster(home: Home) -> None:

@@ -97,6 +97,7 @@ def test_ping_and_login(proxy: StandIn) -> None:
     """Both calls carry what the proxy's API names, and return what it answers."""
     ping = client(proxy).ping()
     assert (ping.cluster, ping.second_factor, ping.ssh_port) == ("main", "otp", 3023)
+    assert ping.ssh_host == ""
     assert ping.time.tzinfo is UTC
     assert abs(ping.time - datetime.now(UTC)) < timedelta(seconds=30)
     key = proxy.cluster.hosts.key.public.line
@@ -198,6 +199,13 @@ def test_other_answers(proxy: StandIn, status: int, body: bytes, expected: type[
     assert refused.value.hint
 
 
+@pytest.mark.parametrize("host", ["ssh.example.com", "192.0.2.7", "[2001:db8::1]"])
+def test_ssh_on_a_host_of_its_own(proxy: StandIn, host: str) -> None:
+    """A proxy may say that its SSH is on another host; IPv6 addresses stay in their brackets."""
+    proxy.on_ping = lambda: (200, {**proxy.cluster.ping(), "ssh_host": host})
+    assert client(proxy).ping().ssh_host == host
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -213,6 +221,10 @@ def test_other_answers(proxy: StandIn, status: int, body: bytes, expected: type[
         ("ssh_port", 0),
         ("ssh_port", 65536),
         ("ssh_port", True),
+        ("ssh_host", 5),
+        ("ssh_host", "-oProxyCommand=x"),
+        ("ssh_host", "ssh.example.com:22"),
+        ("ssh_host", "a b"),
     ],
 )
 def test_malformed_ping(proxy: StandIn, field: str, value: object) -> None:

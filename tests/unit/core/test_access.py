@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from runtime.core.access import rights, roles_of, user_role
+from runtime.core.access import rights, roles_of, still_the_same, user_role
 from runtime.core.defaults import CERTIFICATE_TTL
 from runtime.core.errors import AccessDenied
 from runtime.core.resources import Role, User, load_documents
@@ -26,6 +26,18 @@ def role(name: str, spec: str) -> dict[str, Role]:
     (found,) = load_documents(text, source="test")
     assert isinstance(found, Role)
     return {name: found}
+
+
+def test_a_certificate_is_one_persons() -> None:
+    """Of two users with one name each has its own; one that names nobody goes by the name, as earlier versions' do."""
+    joe = user("{logins: [joe]}").with_id("a" * 32)
+    assert still_the_same(joe, "a" * 32) == joe
+    assert still_the_same(joe, "") == joe
+    with pytest.raises(AccessDenied, match="issued to who was user joe before") as caught:
+        still_the_same(joe, "b" * 32)
+    assert "tsh login" in caught.value.hint
+    with pytest.raises(AccessDenied):
+        still_the_same(user("{logins: [joe]}"), "a" * 32)
 
 
 def test_the_role_of_a_users_own_logins() -> None:

@@ -118,6 +118,18 @@ def test_a_certified_user_gets_in_with_the_options_of_the_roles(world: World) ->
     )
 
 
+def test_a_certificate_of_who_had_the_name_before(world: World) -> None:
+    """It opens nothing from the moment that the node hears of the new user; the new one's does."""
+    joe = world.people.users["joe"]
+    world.people.users["joe"] = joe.with_id("a" * 32)
+    identity = world.identity(person="a" * 32)
+    world.access.authorise(identity, "root")
+    world.people.users["joe"] = joe.with_id("b" * 32)
+    with pytest.raises(AccessDenied, match="issued to who was user joe before"):
+        world.access.authorise(identity, "root")
+    world.access.authorise(world.identity(person="b" * 32), "root")
+
+
 def test_what_was_proved_once_is_asked_again(world: World) -> None:
     """Each call decides by what holds then: user, role, label, expiry, trust."""
     identity = world.identity()
@@ -169,7 +181,7 @@ def test_another_clusters_user_is_nobody_here(world: World) -> None:
     """Even where its authority is trusted: that is for the trusted cluster's mapping to allow."""
     other = Signer(AuthorityType.USER, "leaf", generate_key())
     world.trust = Trust([USERS.public, other.public])
-    with pytest.raises(AccessDenied, match="of cluster leaf; this is cluster main"):
+    with pytest.raises(AccessDenied, match="cluster leaf is not trusted here any more"):
         world.access.validate("root", certificate(other, cluster="leaf"), HERE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
@@ -60,6 +61,15 @@ def test_user_certificate_says_what_was_claimed() -> None:
     assert (identity.proof.key, identity.proof.serial, identity.proof.authority) == (KEY, 42, USER_CA.public)
     assert set(certificate.extensions) == {"permit-pty", "permit-port-forwarding", "roles@teleport.internal"}
     assert certificate.type is CertificateType.USER
+
+
+def test_a_user_certificate_says_who_the_user_is() -> None:
+    """Where there is something to say: a later user of that name is another."""
+    claims = UserClaims(user="joe", cluster="main", logins=("joe",), roles=(), ttl=HOUR, person="a" * 32)
+    certificate = sign_user(claims, KEY, signer=USER_CA, now=NOW, serial=1)
+    assert verify_user(certificate.line, TRUST, NOW).person == "a" * 32
+    nobody = sign_user(replace(claims, person=""), KEY, signer=USER_CA, now=NOW, serial=1)
+    assert verify_user(nobody.line, TRUST, NOW).person == ""
 
 
 def test_nothing_is_permitted_that_was_not_claimed() -> None:

@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 
-from runtime.core.resources import Origin, Resource, Token, User
+from runtime.core.resources import (
+    DeletionPolicy,
+    Origin,
+    Resource,
+    SealedCredentials,
+    SignupInvite,
+    Token,
+    TrustedCluster,
+    User,
+)
 from runtime.core.resources.token import digest_of
 from runtime.reconcile import SECRET, Action, Actual, Desired, Owner, Reason, decide, decide_removal
-from tests.unit.reconcile.documents import NOW, TCTL, TEAM, VALUE, placed, role, token, trusted_cluster, user
+from tests.unit.reconcile.documents import ADOPT, NOW, TCTL, TEAM, VALUE, placed, role, token, trusted_cluster, user
 
 
 def actual(resource: Resource, origin: Origin | None = Origin.TCTL) -> Actual:
@@ -111,6 +120,15 @@ def test_to_tctl_a_namespace_says_nothing() -> None:
     assert step.action is Action.UPDATE
 
 
+def test_a_document_without_a_namespace_stays_where_it_is() -> None:
+    """What kubectl printed with one is the same as what was in the file, where there is none."""
+    step = decide(Desired(user("joe")), actual(user("joe", namespace="a")), TCTL, now=NOW)
+    assert step.action is Action.UNCHANGED
+    step = decide(Desired(user("ann")), actual(user("joe", namespace="a")), TCTL, now=NOW)
+    assert step.resource is not None
+    assert step.resource.metadata.namespace == "a"
+
+
 def test_what_cannot_be_read_is_refused() -> None:
     """Neither overwritten nor deleted: a newer version may have written it."""
     there = Actual("User", "joe", 7, None, "the stored User 'joe' cannot be read: spec.x: …")
@@ -129,6 +147,67 @@ def test_removal() -> None:
     assert (kept.action, kept.reason) == (Action.UNCHANGED, Reason.KEPT)
     gone = decide_removal("User", "joe", None, TCTL)
     assert (gone.action, gone.reason) == (Action.UNCHANGED, Reason.GONE)
+
+
+def test_removal_by_what_the_document_said_last() -> None:
+    """Whatever is stored: it may not have been looked at between that edit and its deletion."""
+    for stored, said, action in (
+        ("Keep", DeletionPolicy.DELETE, Action.DELETE),
+        ("Delete", DeletionPolicy.KEEP, Action.UNCHANGED),
+    ):
+        there = actual(user(spec={"deletionPolicy": stored}))
+        assert decide_removal("User", "joe", there, TCTL, said).action is action
+    theirs = actual(user(), Origin.CONFIG)
+    assert decide_removal("User", "joe", theirs, TCTL, DeletionPolicy.DELETE).reason is Reason.OTHER_OWNER
+
+
+# --- credentials of machines -------------------------------------------------------------------------------------
+
+
+def sealed(source: str, **more: Any) -> SealedCredentials:
+    """Return credentials from a Secret of that version."""
+    return SealedCredentials(source=source, **more)
+
+
+def bot(credentials: SealedCredentials | None = None) -> User:
+    """Return a user with a Secret, and what is kept of it."""
+    found = user(spec={"credentialsSecretRef": {"name": "bot-login"}})
+    return found.with_credentials(credentials)
+
+
+def test_another_version_of_the_secret_is_written() -> None:
+    """What is sealed anew from the same version is not: it would differ each time, and never be done."""
+    taken = bot(sealed("1/1", taken=NOW))
+    same = decide(Desired(bot(), credentials=sealed("1/1", box="AAAA")), actual(taken), TCTL, now=NOW)
+    assert (same.action, same.findings) == (Action.UNCHANGED, ())
+    other = decide(Desired(bot(), credentials=sealed("1/2", box="AAAA")), actual(taken), TCTL, now=NOW)
+    assert other.action is Action.UPDATE
+    assert isinstance(other.resource, User)
+    assert other.resource.metadata.credentials == sealed("1/2", box="AAAA")
+    assert [found.reason for found in other.findings] == [Reason.CREDENTIALS_PENDING]
+    assert "AAAA" not in str(other.changes)
+
+
+def test_credentials_that_cannot_be_had_leave_those_there_are() -> None:
+    """The Secret is away, or holds nothing: the user can go on. What auth refused is told of until it is replaced."""
+    taken = bot(sealed("1/1", taken=NOW))
+    assert decide(Desired(bot()), actual(taken), TCTL, now=NOW).action is Action.UNCHANGED
+    step = decide(Desired(bot()), actual(bot(sealed("1/1", problem="too short"))), TCTL, now=NOW)
+    assert [(found.reason, "too short" in found.message) for found in step.findings] == [
+        (Reason.CREDENTIALS_REFUSED, True)
+    ]
+
+
+def test_credentials_go_with_the_reference_and_with_the_owner() -> None:
+    """Without the reference nothing is kept of them; who takes a user over brings its own."""
+    taken = bot(sealed("1/1", taken=NOW))
+    step = decide(Desired(user()), actual(taken), TCTL, now=NOW)
+    assert isinstance(step.resource, User)
+    assert step.resource.metadata.credentials is None
+    adopted = decide(Desired(placed(bot(), None, adopt=True)), actual(taken, Origin.CONFIG), TCTL, now=NOW)
+    assert adopted.action is Action.ADOPT
+    assert isinstance(adopted.resource, User)
+    assert adopted.resource.metadata.credentials is None
 
 
 # --- tokens ------------------------------------------------------------------------------------------------------
@@ -200,11 +279,28 @@ def test_a_token_that_is_over_is_told_of(there: Token, reason: Reason | None) ->
     assert there.is_good(NOW) is (reason is None)
 
 
-def test_a_trusted_cluster_has_no_effect_yet() -> None:
-    """Which is said, whether it is new or not."""
+def test_a_trusted_cluster_needs_its_secret() -> None:
+    """Without it that is said, whether it is new or not; what it has already, stays with it."""
     for there in (None, actual(trusted_cluster())):
         step = decide(Desired(trusted_cluster()), there, TCTL, now=NOW)
-        assert [each.reason for each in step.findings] == [Reason.NO_EFFECT]
+        assert [each.reason for each in step.findings] == [Reason.NO_SECRET]
+    given = trusted_cluster().with_value('{"ca": "one"}').with_origin(Origin.TCTL)
+    step = decide(Desired(trusted_cluster()), actual(given), TCTL, now=NOW)
+    assert (step.action, step.findings) == (Action.UNCHANGED, ())
+
+
+def test_what_comes_from_the_secret_of_a_trusted_cluster() -> None:
+    """It is written with the document; another is a change, which shows neither; a token that is spent is none."""
+    one, two = '{"token": "first"}', '{"token": "second"}'
+    step = decide(Desired(trusted_cluster(), one), None, TCTL, now=NOW)
+    assert isinstance(step.resource, TrustedCluster)
+    assert step.resource.metadata.means is not None
+    assert step.resource.metadata.means.token == "first"
+    spent = step.resource.with_means(step.resource.metadata.means.model_copy(update={"token": None}))
+    assert decide(Desired(trusted_cluster(), one), actual(spent), TCTL, now=NOW).action is Action.UNCHANGED
+    step = decide(Desired(trusted_cluster(), two), actual(spent), TCTL, now=NOW)
+    assert step.action is Action.UPDATE
+    assert [(change.path, change.old, change.new) for change in step.changes] == [(("secret",), SECRET, SECRET)]
 
 
 def test_a_revision_is_of_what_was_seen() -> None:
@@ -212,3 +308,52 @@ def test_a_revision_is_of_what_was_seen() -> None:
     there = replace(actual(user("joe", "x")), revision=12)
     assert decide(Desired(user()), there, TCTL, now=NOW).revision == 12
     assert decide_removal("User", "joe", there, TCTL).revision == 12
+
+
+# --- what the cluster keeps of a user ----------------------------------------------------------------------------
+
+
+INVITE = SignupInvite(digest=digest_of(VALUE), issued=NOW, expires=NOW + timedelta(hours=1))
+
+
+def stored(desired: Desired, there: Resource | None, owner: Owner = TEAM) -> User:
+    """Return what a user is to be stored as."""
+    found = decide(desired, actual(there, there.metadata.origin) if there else None, owner, now=NOW).resource
+    assert isinstance(found, User)
+    return found
+
+
+def test_a_user_stays_who_it_is() -> None:
+    """An edit keeps id and invite, of whatever origin the user was, and that alone is no reason to write."""
+    known = user(namespace="team").with_id("a" * 32).with_invite(INVITE).with_origin(Origin.KUBERNETES)
+    edited = stored(Desired(user("joe", "root", namespace="team")), known)
+    assert (edited.metadata.id, edited.metadata.invite) == (INVITE.digest[:32], INVITE)
+    step = decide(Desired(user(namespace="team"), person="b" * 32), actual(known, Origin.KUBERNETES), TEAM, now=NOW)
+    assert step.action is Action.UNCHANGED
+    theirs = user().with_id("a" * 32).with_origin(Origin.TCTL)
+    adopted = stored(Desired(user(namespace="team", annotations=ADOPT["annotations"]), person="b" * 32), theirs)
+    assert adopted.metadata.id == "a" * 32
+    earlier = user(namespace="team").with_origin(Origin.KUBERNETES)  # of a version that knew no ids
+    assert stored(Desired(user(namespace="team"), person="b" * 32), earlier).metadata.id is None
+
+
+def test_a_new_user_is_somebody_new() -> None:
+    """By its invite, or by the id that is given."""
+    assert stored(Desired(user(), person="b" * 32), None).metadata.id == "b" * 32
+    assert stored(Desired(user(), invite=INVITE, person="b" * 32), None).metadata.id == INVITE.digest[:32]
+
+
+def test_a_new_invite_is_told_as_a_change() -> None:
+    """Not what it is."""
+    known = user(namespace="team").with_invite(INVITE).with_origin(Origin.KUBERNETES)
+    other = INVITE.model_copy(update={"digest": digest_of("another value than that")})
+    step = decide(Desired(user(namespace="team"), invite=other), actual(known, Origin.KUBERNETES), TEAM, now=NOW)
+    assert step.action is Action.UPDATE
+    assert [(each.path, each.old, each.new) for each in step.changes] == [(("invite",), SECRET, SECRET)]
+
+
+def test_who_has_credentials_has_no_invite() -> None:
+    """It ends when the document names a Secret."""
+    known = user(namespace="team").with_invite(INVITE).with_origin(Origin.KUBERNETES)
+    machine = user(namespace="team", spec={"credentialsSecretRef": {"name": "login"}})
+    assert stored(Desired(machine), known).metadata.invite is None

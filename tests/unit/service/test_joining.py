@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -50,7 +50,18 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
     log.close()
 
 
-async def start(data: Path, server: str, *, clock: Clock = CLOCK, token: str | None = TOKEN) -> bytes:
+async def pause_not(_: float) -> None:
+    """Try again at once."""
+
+
+async def start(
+    data: Path,
+    server: str,
+    *,
+    clock: Clock = CLOCK,
+    token: str | None = TOKEN,
+    pause: Callable[[float], Awaitable[None]] = pause_not,
+) -> bytes:
     """Obtain a node's identity, and return its certificate."""
     data_dir = DataDir(data)
     data_dir.open()
@@ -63,6 +74,7 @@ async def start(data: Path, server: str, *, clock: Clock = CLOCK, token: str | N
         name="luna",
         advertised=["127.0.0.1"],
         clock=clock,
+        pause=pause,
     )
     return identities[CallerKind.NODE].member_certificate.encode()
 
@@ -71,6 +83,20 @@ async def test_joined_once(address: str, tmp_path: Path) -> None:
     """The second start needs neither token nor auth."""
     first = await start(tmp_path / "data", address)
     assert await start(tmp_path / "data", "127.0.0.1:1", token=None) == first
+
+
+async def test_a_token_in_a_file_that_comes_later(address: str, tmp_path: Path) -> None:
+    """A machine waits for the file that is to hold its token, and joins with what is in it then."""
+    file, pauses = tmp_path / "token", 0
+
+    async def pause(_: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 2:
+            file.write_text(f"{TOKEN}\n")
+
+    assert await start(tmp_path / "data", address, token=str(file), pause=pause)
+    assert pauses == 2
 
 
 async def test_an_identity_that_has_ended_needs_a_token(address: str, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from runtime.core.errors import Unavailable
 from runtime.pki.certificate import read_certificate
 from runtime.pki.keys import generate_key
 from runtime.service.identity import DataDir, StoredIdentity, identities_of
-from runtime.service.member import AUTH_SERVERS_FILE, AuthServers, Member
+from runtime.service.member import AUTH_SERVERS_FILE, GOODBYES, AuthServers, Member
 from runtime.service.metrics import CountedBackend, Metrics
 
 NOW = datetime(2026, 11, 22, 18, tzinfo=UTC)
@@ -144,6 +144,26 @@ async def test_leaving_takes_it_off_the_list(world: World) -> None:
     assert [entry.presence.name for entry in listed.members] == ["luna"]
     await member.say_goodbye()
     assert (await member.auth.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))).members == ()
+    await member.leave()
+
+
+async def test_leaving_is_said_again(world: World) -> None:
+    """A goodbye that got no answer is said again: it may have gone to an auth server that had just gone itself."""
+    member = world.member()
+    await beat(member)
+    real, tries = member.auth.call, 0
+
+    async def lost(*args: Any, **kwargs: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries < GOODBYES:
+            raise Unavailable("nobody answers")
+        return await real(*args, **kwargs)
+
+    member.auth.call = lost  # type: ignore[method-assign]  # stands in for a server that is gone
+    await member.say_goodbye()
+    assert (await real(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))).members == ()
+    member.auth.call = real  # type: ignore[method-assign]  # and back
     await member.leave()
 
 

@@ -233,6 +233,22 @@ def test_credentials_in_a_url() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_pin_in_a_file() -> None:
+    """Where a fingerprint is due, an absolute path says which file holds it; anything else is still refused."""
+    assert values.parse_ca_pin_or_file("/run/join/caPin") == "/run/join/caPin"
+    with pytest.raises(InvalidInput, match="expected SHA256: and 43 characters"):
+        values.parse_ca_pin_or_file("run/join/caPin")
+
+
+@pytest.mark.parametrize("text", ["9s", "24h1s", "0s", "soon"])
+def test_a_stop_takes_ten_seconds_to_a_day(text: str) -> None:
+    """What is shorter would cut good-byes short, and what is longer is a mistake."""
+    assert values.parse_drain("10s") == timedelta(seconds=10)
+    assert values.parse_drain("24h") == timedelta(hours=24)
+    with pytest.raises(InvalidInput, match="expected"):
+        values.parse_drain(text)
+
+
 def test_ca_pin() -> None:
     """A pin is what ssh-keygen -l prints; another form of fingerprint is refused."""
     pin = "SHA256:" + "A" * 43

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,42 @@ from tests.e2e.kubernetes.certificates import Authority
 
 
 class Server:
-    """Answers everything with one status and one body, and remembers what it was asked."""
+    """Answers everything with one status and one body, and remembers what it was asked; a watch gets lines."""
 
     def __init__(self) -> None:
         self.status = 200
+        self.chunks: list[bytes] = []
+        self.silent = False
+        self.hold: asyncio.Event | None = None
+        self.at_once = self.most_at_once = 0
         self.body: dict[str, Any] = {"kind": "Status"}
         self.asked: list[web.Request] = []
         self.url = ""
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         await request.read()
         self.asked.append(request)
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            if self.hold is not None and "/leases/" not in request.path:
+                await self.hold.wait()
+            if request.query.get("watch") and self.status == 200:
+                return await self._stream(request)
+        finally:
+            self.at_once -= 1
         return web.json_response(self.body, status=self.status)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for chunk in self.chunks:
+            await response.write(chunk)
+            await asyncio.sleep(0.01)
+        while self.silent:  # noqa: ASYNC110 (a test sets it)
+            await asyncio.sleep(0.01)
+        return response
 
 
 @pytest.fixture
@@ -163,6 +188,51 @@ async def test_in_a_pod(server: Server, tmp_path: Path, monkeypatch: pytest.Monk
     await connected.close()
 
 
-def test_requests_are_bounded() -> None:
-    """A thousand objects are no thousand connections, and one is not enough."""
-    assert 4 <= MAX_REQUESTS <= 32
+async def test_requests_are_bounded(server: Server, api: ApiServer) -> None:
+    """A thousand objects are no thousand connections, whoever asks; the Lease does not wait in line."""
+    server.hold = asyncio.Event()
+    async with api.kopf_session(_pass) as session, asyncio.TaskGroup() as group:
+        for place in range(2 * MAX_REQUESTS):
+            group.create_task(api.get(f"/ours/{place}"))
+            group.create_task(_get(session, f"{server.url}/kopfs/{place}"))
+        while server.at_once < MAX_REQUESTS:  # noqa: ASYNC110 (it is not told)
+            await asyncio.sleep(0.01)
+        assert await api.get("/apis/coordination.k8s.io/v1/namespaces/ours/leases/l") == {"kind": "Status"}
+        assert server.at_once == MAX_REQUESTS
+        server.hold.set()
+    assert server.most_at_once == MAX_REQUESTS + 1
+    assert len(server.asked) == 4 * MAX_REQUESTS + 1
+
+
+async def _get(session: aiohttp.ClientSession, url: str) -> None:
+    async with session.get(url) as answer:
+        await answer.read()
+
+
+async def lines(api: ApiServer, *, silence: float = 5) -> list[bytes]:
+    """Follow a watch to its end, and return what it brought."""
+    async with aclosing(api.follow("/api/v1/secrets?watch=true", accept="application/x", silence=silence)) as found:
+        return [line async for line in found]
+
+
+async def test_a_watch_is_followed_to_its_end(server: Server, api: ApiServer) -> None:
+    """Line by line, however they come in; in the form that was asked for, as who we are."""
+    server.chunks = [b'{"a"', b': 1}\n{"b": ', b'2}\n{"c": 3}\n', b"{half"]
+    assert await lines(api) == [b'{"a": 1}', b'{"b": 2}', b'{"c": 3}']
+    assert server.asked[0].headers["Accept"] == "application/x"
+    assert server.asked[0].headers["Authorization"] == "Bearer secret-token"
+
+
+async def test_a_watch_that_fails(server: Server, api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence, a line without end, and a refusal are errors of ours."""
+    server.silent = True
+    with pytest.raises(errors.Unavailable, match="did not answer GET /api/v1/secrets"):
+        await lines(api, silence=0.1)
+    server.silent = False
+    monkeypatch.setattr(api_server, "MAX_EVENT_BYTES", 10)
+    server.chunks = [b"x" * 20]
+    with pytest.raises(errors.Unavailable, match="a line without end"):
+        await lines(api)
+    server.status, server.body = 403, {"message": "secrets is forbidden"}
+    with pytest.raises(errors.AccessDenied, match="secrets is forbidden"):
+        await lines(api)

@@ -72,3 +72,13 @@ def test_what_is_news() -> None:
     assert not has_turned(ready(Reason.INVALID, "b"), before)
     assert has_turned(ready(Reason.UNAVAILABLE, "a"), before)
     assert has_turned(ready(Reason.RECONCILED, "a"), before)
+
+
+def test_what_goes_well_at_once_is_no_news() -> None:
+    """A thousand users that are declared and ready are no thousand Events; neither is what passes by itself."""
+    assert not has_turned(ready(Reason.RECONCILED, "a"), [])
+    pending = ready(PlanReason.CREDENTIALS_PENDING, "soon")
+    assert not has_turned(pending, [])
+    before = conditions(status_with([pending], generation=1, previous=[], now=NOW))
+    assert not has_turned(ready(Reason.RECONCILED, "a"), before)
+    assert has_turned(ready(PlanReason.CREDENTIALS_REFUSED, "a"), before)

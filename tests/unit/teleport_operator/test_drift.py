@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -14,12 +16,14 @@ from runtime.core.clock import ManualClock
 from runtime.core.errors import CompareFailed, NotFound, Unavailable
 from runtime.core.resources import Origin, Resource, decode, encode, key_of, read_object
 from runtime.core.resources.user import User
-from teleport_operator import drift
+from teleport_operator import looking
 from teleport_operator.api_server import ApiServer
 from teleport_operator.context import Context
 from teleport_operator.drift import Drift
 from teleport_operator.judging import judge, status_after
+from teleport_operator.looking import Looking
 from teleport_operator.metrics import OperatorMetrics
+from teleport_operator.objects import Ref
 from teleport_operator.watches import Watches
 
 CLOCK = ManualClock(datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC))
@@ -47,7 +51,11 @@ class Server:
         return self.objects[path]
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Take an Event."""
+        """Take an Event, or the Secret of an invite."""
+        if path == "/api/v1/namespaces/team/secrets":
+            data = {key: base64.b64encode(text.encode()).decode() for key, text in body["stringData"].items()}
+            secret = {"metadata": {**body["metadata"], "resourceVersion": "1"}, "data": data}
+            return self.objects.setdefault(f"{path}/{body['metadata']['name']}", secret)
         assert path == "/api/v1/namespaces/team/events"
         self.events.append(body)
         return dict(body)
@@ -76,7 +84,7 @@ class World:
 
     async def apply(self, kind: str, name: str, **spec: Any) -> None:
         """Do what kubectl and kopf do: keep the object, reconcile it, patch its status."""
-        path = f"{OBJECTS}/{drift.PLURALS[kind]}/{name}"
+        path = f"{OBJECTS}/{looking.PLURALS[kind]}/{name}"
         before = self.server.objects.get(path, {})
         generation = before.get("metadata", {}).get("generation", 0) + 1
         metadata = {"name": name, "namespace": "team", "uid": "1", "generation": generation, "resourceVersion": "1"}
@@ -88,13 +96,13 @@ class World:
 
     def ready(self, kind: str, name: str) -> tuple[str, str]:
         """Return status and reason of an object's condition Ready."""
-        found = self.server.objects[f"{OBJECTS}/{drift.PLURALS[kind]}/{name}"]["status"]["conditions"]
+        found = self.server.objects[f"{OBJECTS}/{looking.PLURALS[kind]}/{name}"]["status"]["conditions"]
         return next((each["status"], each["reason"]) for each in found if each["type"] == "Ready")
 
     async def joe(self) -> User | None:
-        """Return user joe as the backend has him."""
+        """Return user joe as the backend has him, without what the cluster keeps of him."""
         try:
-            return decode(User, (await self.backend.get("resources/User/joe")).value)
+            return decode(User, (await self.backend.get("resources/User/joe")).value).as_kept(None)
         except NotFound:
             return None
 
@@ -112,15 +120,17 @@ def user(*logins: str, origin: Origin = Origin.KUBERNETES, namespace: str = "tea
 @pytest.fixture
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """Follow a backend, without pauses."""
-    monkeypatch.setattr(drift, "SETTLE_SECONDS", 0.01)
-    monkeypatch.setattr(drift, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(looking, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(looking, "RETRY_SECONDS", 0.01)
     world = World()
-    following = asyncio.create_task(Drift(world.context).run())
+    line = Looking(world.context)
+    following = asyncio.gather(line.run(), Drift(world.context, line).run())
     while not world.backend._state.watchers:  # noqa: ASYNC110 (it is not told)
         await asyncio.sleep(0)
     yield world
     following.cancel()
-    await asyncio.wait([following])
+    with contextlib.suppress(asyncio.CancelledError):
+        await following
     await world.backend.close()
 
 
@@ -197,6 +207,7 @@ async def test_a_name_that_another_gives_up(world: World) -> None:
     await world.backend.put("resources/User/joe", encode(user("x", origin=Origin.TCTL)))
     await world.apply("User", "joe", logins=["joe"])
     assert world.ready("User", "joe") == ("False", "OwnedByAnother")
+    await looked(world)
     await world.backend.delete("resources/User/joe")
     await until(lambda: world.ready("User", "joe") == ("True", "Reconciled"))
     assert await world.joe() == user("joe")
@@ -237,6 +248,24 @@ async def test_the_api_server_is_away_for_a_while(world: World) -> None:
     await until(lambda: world.ready("User", "joe") == ("False", "Drifted"))
 
 
+async def test_the_backend_is_away_for_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be put back at once is tried again, with no word from kopf, and told of as drift."""
+    await world.apply("User", "joe", logins=["joe"])
+    swap, failures = world.backend.compare_and_swap, iter([Unavailable("it is away")] * 3)
+
+    async def away(*arguments: Any, **named: Any) -> Any:
+        if error := next(failures, None):
+            raise error
+        return await swap(*arguments, **named)
+
+    monkeypatch.setattr(world.backend, "compare_and_swap", away)
+    await world.backend.put("resources/User/joe", encode(user("root")))
+    await until(lambda: world.ready("User", "joe") == ("False", "Unavailable"))
+    await until(lambda: world.ready("User", "joe") == ("True", "Reconciled"))
+    assert await world.joe() == user("joe")
+    assert world.metric("User", "corrected") == 1
+
+
 async def test_a_burst_is_one_look(world: World) -> None:
     """Of many changes in a moment the last one counts."""
     await world.apply("User", "joe", logins=["joe"])
@@ -247,3 +276,16 @@ async def test_a_burst_is_one_look(world: World) -> None:
     assert await world.joe() == user("joe")
     assert world.server.asked < 10
     assert key_of(user("joe")) == "resources/User/joe"
+
+
+async def test_what_waits_is_looked_at_again_in_minutes(world: World) -> None:
+    """Though nothing should have been noticed; kopf has no part in it, and what is ready is left alone."""
+    joe = Ref("User", "team", "joe")
+    await world.apply("User", "joe", roles=["dev"])
+    assert timedelta(minutes=4) <= world.context.deadlines[joe] - CLOCK.now() <= timedelta(minutes=6)
+    await world.apply("User", "joe", logins=["joe"])
+    assert joe not in {ref for ref, end in world.context.deadlines.items() if end - CLOCK.now() < timedelta(minutes=10)}
+    await world.backend.put("resources/User/ann", encode(user("x", origin=Origin.TCTL)))
+    await world.apply("User", "ann", logins=["ann"])
+    assert world.ready("User", "ann") == ("False", "OwnedByAnother")
+    assert Ref("User", "team", "ann") in world.context.deadlines

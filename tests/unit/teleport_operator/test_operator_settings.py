@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import kopf
 import pytest
 
-from runtime.core.errors import InvalidSettings
+from runtime.core.errors import AccessDenied, InvalidResource, InvalidSettings, Unavailable
 from runtime.service.settings import Severity
 from runtime.service.values import Address
+from teleport_operator.handlers.edge import as_kopf_error
 from teleport_operator.settings import (
     LONGEST_RETRY_SECONDS,
     RECHECK_SECONDS,
@@ -64,4 +66,14 @@ def test_retries_come_ever_later_and_never_together() -> None:
         assert len(delays) > 10
         assert all(least <= delay <= LONGEST_RETRY_SECONDS * 1.2 for delay in delays)
     assert max(retry_delay(0) for _ in range(20)) <= 6
-    assert min(retry_delay(0, RECHECK_SECONDS) for _ in range(20)) >= 48
+    assert min(retry_delay(0, RECHECK_SECONDS) for _ in range(20)) >= 240
+
+
+def test_what_is_away_is_tried_often() -> None:
+    """At the latest 36 s after it is back; what is wrong in another way waits for longer, and a document for ever."""
+    away, denied = as_kopf_error(Unavailable("away"), 99), as_kopf_error(AccessDenied("no"), 99)
+    assert isinstance(away, kopf.TemporaryError)
+    assert isinstance(denied, kopf.TemporaryError)
+    assert 24 <= (away.delay or 0) <= 36
+    assert 240 <= (denied.delay or 0) <= 360
+    assert isinstance(as_kopf_error(InvalidResource("wrong"), 0), kopf.PermanentError)

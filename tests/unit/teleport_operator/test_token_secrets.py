@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from runtime.core.errors import AlreadyExists, CompareFailed, NotFound, Unavaila
 from runtime.core.resources import Token, read_object
 from teleport_operator.conditions import Reason
 from teleport_operator.reconciling import Unready
-from teleport_operator.token_secrets import OPT_IN, value_of
+from teleport_operator.token_secrets import MADE_AT, OPT_IN, value_of
 
 VALUE = "1f0e2d3c4b5a69788796a5b4c3d2e1f0"
 SECRETS = "/api/v1/namespaces/team/secrets"
@@ -36,6 +37,7 @@ class Server:
         self.missed = 0
         self.crossed = 0
         self.made = 0
+        self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
     async def get(self, path: str) -> dict[str, Any]:
         """Return a Secret."""
@@ -68,9 +70,14 @@ class Server:
         self.made += 1
         return f"{VALUE[:-1]}{self.made}"
 
-    async def value_of(self, token: Token, uid: str = UID) -> str:
+    async def value_of(self, token: Token, uid: str = UID, **beside: str) -> str:
         """Return the value that a token has."""
-        return await value_of(self, token, uid, new_value=self.new_value)
+        return await value_of(self, token, uid, now=self.now, new_value=self.new_value, beside=beside)
+
+    def texts(self, name: str) -> dict[str, str]:
+        """Return what a Secret holds."""
+        data = self.secrets[f"{SECRETS}/{name}"]["data"]
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
 def secret(value: str = VALUE, *, key: str = "token", labels: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -97,6 +104,65 @@ async def test_a_secret_that_is_missing_is_made_once() -> None:
     assert [(each["kind"], each["name"], each["uid"]) for each in metadata["ownerReferences"]] == [
         ("Token", "web", UID)
     ]
+
+
+async def test_what_is_to_be_kept_goes_with_nobody() -> None:
+    """It changes with the document, either way, and its value stays; a later token of that name finds it."""
+    server = Server()
+
+    def owners() -> list[str]:
+        return [each["uid"] for each in server.secrets[f"{SECRETS}/web-token"]["metadata"]["ownerReferences"]]
+
+    value = await server.value_of(token())
+    assert owners() == [UID]
+    assert await server.value_of(token(deletionPolicy="Keep")) == value
+    assert owners() == []
+    assert await server.value_of(token(), "another-uid") == value
+    assert owners() == ["another-uid"]
+    server.secrets[f"{SECRETS}/web-token"]["metadata"]["ownerReferences"].append(
+        {"kind": "Pod", "name": "x", "uid": "p"}
+    )
+    assert await server.value_of(token(deletionPolicy="Keep"), "another-uid") == value
+    assert owners() == ["p"]
+    kept = Server()
+    await kept.value_of(token(deletionPolicy="Keep"))
+    assert kept.secrets[f"{SECRETS}/web-token"]["metadata"]["ownerReferences"] == []
+
+
+async def test_a_secret_of_ones_own_is_not_made_to_go_with_its_token() -> None:
+    """Whatever the token's deletionPolicy is."""
+    server = Server(web_token=secret())
+    for policy in ("Keep", "Delete"):
+        assert await server.value_of(token(deletionPolicy=policy)) == VALUE
+        assert "ownerReferences" not in server.secrets[f"{SECRETS}/web-token"]["metadata"]
+
+
+async def test_what_a_node_needs_beside_the_value() -> None:
+    """It is in the Secret that was made for the token, from the first or as soon as it is known, and kept current."""
+    server = Server()
+    value = await server.value_of(token(), caPin="SHA256:a", authServers="auth:3025")
+    assert server.texts("web-token") == {"token": value, "caPin": "SHA256:a", "authServers": "auth:3025"}
+    assert await server.value_of(token(), caPin="SHA256:b") == value
+    assert server.texts("web-token")["caPin"] == "SHA256:b"
+    assert await server.value_of(token()) == value
+    assert server.texts("web-token")["caPin"] == "SHA256:b"
+
+    later = Server()
+    value = await later.value_of(token())
+    assert later.texts("web-token") == {"token": value}
+    assert await later.value_of(token(), caPin="SHA256:a") == value
+    assert later.texts("web-token") == {"token": value, "caPin": "SHA256:a"}
+
+
+async def test_a_secret_of_ones_own_stays_as_it_is() -> None:
+    """What was not made for the token is read only; a key that the document names is the value's, whatever its name."""
+    server = Server(web_token=secret())
+    before = dict(server.secrets)
+    assert await server.value_of(token(), caPin="SHA256:a") == VALUE
+    assert server.secrets == before
+    named = Server()
+    value = await named.value_of(token(secretRef={"name": "x", "key": "caPin"}), caPin="SHA256:a")
+    assert named.texts("x") == {"caPin": value}
 
 
 async def test_somebody_else_makes_it_meanwhile() -> None:
@@ -152,3 +218,49 @@ async def test_the_secret_of_an_earlier_token() -> None:
     await server.value_of(token())
     with pytest.raises(Unavailable, match="belongs to an earlier Token"):
         await server.value_of(token(), uid="another")
+
+
+async def test_a_value_that_is_renewed() -> None:
+    """When half of the ttl is over there is another, once; without renew the one there is stays."""
+    server = Server()
+    first = await server.value_of(token(ttl="10h", renew=True), caPin="SHA256:a")
+    server.now += timedelta(hours=4, minutes=59)
+    assert await server.value_of(token(ttl="10h", renew=True)) == first
+    server.now += timedelta(minutes=1)
+    assert await server.value_of(token(ttl="10h")) == first
+    second = await server.value_of(token(ttl="10h", renew=True))
+    assert second != first
+    assert server.texts("web-token") == {"token": second, "caPin": "SHA256:a"}
+    assert await server.value_of(token(ttl="10h", renew=True)) == second
+    server.now += timedelta(hours=5)
+    assert await server.value_of(token(ttl="10h", renew=True)) not in {first, second}
+    assert server.made == 3
+
+
+@pytest.mark.parametrize("since", [None, "yesterday", "2026-01-02T03:04:05"], ids=["none", "no time", "no zone"])
+async def test_a_value_of_unknown_age_is_renewed(since: str | None) -> None:
+    """A Secret from before, or that somebody has changed, gets a value whose age is known."""
+    server = Server()
+    first = await server.value_of(token())
+    marks = server.secrets[f"{SECRETS}/web-token"]["metadata"]["annotations"]
+    marks.pop(MADE_AT) if since is None else marks.update({MADE_AT: since})
+    second = await server.value_of(token(renew=True))
+    assert second != first
+    assert await server.value_of(token(renew=True)) == second
+
+
+async def test_a_renewal_that_is_crossed_begins_again() -> None:
+    """Somebody changes the Secret meanwhile: the value that counts is the one that was stored."""
+    server = Server()
+    await server.value_of(token(ttl="10h", renew=True))
+    server.now += timedelta(hours=6)
+    server.crossed = 2
+    value = await server.value_of(token(ttl="10h", renew=True))
+    assert server.texts("web-token") == {"token": value}
+
+
+async def test_a_value_that_a_person_picked_is_never_renewed() -> None:
+    """What was not made here is not changed here."""
+    server = Server(web_token=secret())
+    assert await server.value_of(token(ttl="1m", renew=True)) == VALUE
+    assert server.made == 0

@@ -1,9 +1,9 @@
-"""Any resource that a person may declare, and any value that the cluster tells."""
+"""Any resource that a person may declare."""
 
 from __future__ import annotations
 
 import string
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 from hypothesis import strategies as st
@@ -11,32 +11,27 @@ from hypothesis import strategies as st
 from runtime.core.resources import (
     Conditions,
     Metadata,
-    Node,
     Options,
     Origin,
-    Party,
     Resource,
     Role,
     RoleMetadata,
     RoleSpec,
     Rule,
     RuleResource,
-    Session,
-    TerminalSize,
     Token,
     TokenRole,
     TokenSpec,
     TrustedCluster,
     TrustedClusterSpec,
-    Tunnel,
     User,
     UserSpec,
     Verb,
 )
-from runtime.core.resources.model import CASecretKeyRef, Model, SecretRef, TokenSecretKeyRef
+from runtime.core.resources.model import CASecretKeyRef, DeletionPolicy, Model, SecretRef, TokenSecretKeyRef
 from runtime.core.resources.token import TokenMetadata
-from runtime.core.resources.trusted_cluster import ProxyAddresses, RoleMapping
-from runtime.core.resources.user import DeletionPolicy, DriftPolicy, Invite
+from runtime.core.resources.trusted_cluster import ProxyAddresses, RoleMapping, TrustMetadata
+from runtime.core.resources.user import DriftPolicy, Invite, UserMetadata
 
 names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,8}[a-z0-9])?(\.[a-z0-9]{1,4})?", fullmatch=True)
 logins = st.from_regex(r"[a-z_][a-z0-9_.-]{0,31}", fullmatch=True)
@@ -44,7 +39,6 @@ label_keys = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9_./-]{0,20}[A-Za-z0-9])?", fu
 label_values = st.text(string.printable[:95], max_size=20)
 ttls = st.timedeltas(min_value=timedelta(minutes=1), max_value=timedelta(hours=30))
 addresses = st.builds("{}:{}".format, names | st.just("[::1]"), st.integers(1, 65535))
-moments = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 (the zone is the next argument)
 
 
 Item = TypeVar("Item")
@@ -70,13 +64,14 @@ def _metadata(origins: st.SearchStrategy[Origin | None]) -> st.SearchStrategy[Me
 
 
 def _specs() -> tuple[st.SearchStrategy[UserSpec], st.SearchStrategy[RoleSpec], st.SearchStrategy[TokenSpec]]:
+    kept = st.sampled_from(DeletionPolicy)
     users = _build(
         UserSpec,
         logins=_some(logins, 1),
         roles=_some(names),
         invite=st.none() | _build(Invite, ttl=ttls),
         drift_policy=st.sampled_from(DriftPolicy),
-        deletion_policy=st.sampled_from(DeletionPolicy),
+        deletion_policy=kept,
     ) | _build(UserSpec, roles=_some(names, 1), credentials_secret_ref=_build(SecretRef, name=names))
     rules = _build(Rule, resources=_some(st.sampled_from(RuleResource), 1), verbs=_some(st.sampled_from(Verb), 1))
     selectors = st.dictionaries(label_keys, _some(label_values, 1), max_size=3) | st.just({"*": ("*",)})
@@ -94,13 +89,15 @@ def _specs() -> tuple[st.SearchStrategy[UserSpec], st.SearchStrategy[RoleSpec], 
     )
     tokens = _build(
         TokenSpec,
+        deletion_policy=kept,
         roles=_some(st.sampled_from(TokenRole), 1),
         ttl=ttls,
         max_uses=st.none() | st.integers(1, 1000),
+        renew=st.booleans(),
         labels=st.dictionaries(label_keys, label_values, max_size=3),
         secret_ref=st.none() | _build(TokenSecretKeyRef, name=names, key=st.just("token") | names),
     )
-    return users, _build(RoleSpec, allow=sides, deny=sides, options=options), tokens
+    return users, _build(RoleSpec, deletion_policy=kept, allow=sides, deny=sides, options=options), tokens
 
 
 def _trusted_clusters() -> st.SearchStrategy[TrustedClusterSpec]:
@@ -115,6 +112,7 @@ def _trusted_clusters() -> st.SearchStrategy[TrustedClusterSpec]:
         token_secret_ref=_build(TokenSecretKeyRef, name=names),
         role_map=mappings,
         allow_logins=_some(logins),
+        deletion_policy=st.sampled_from(DeletionPolicy),
     ) | _build(TrustedClusterSpec, proxy=proxies, ca_secret_ref=_build(CASecretKeyRef, name=names))
 
 
@@ -124,40 +122,11 @@ def declared(origins: st.SearchStrategy[Origin | None]) -> st.SearchStrategy[Res
     metadata = _metadata(origins)
     role_metadata = metadata.map(lambda each: RoleMetadata(**each.model_dump(by_alias=False)))
     token_metadata = metadata.map(lambda each: TokenMetadata(**each.model_dump(by_alias=False)))
+    user_metadata = metadata.map(lambda each: UserMetadata(**each.model_dump(by_alias=False)))
+    trust_metadata = metadata.map(lambda each: TrustMetadata(**each.model_dump(by_alias=False)))
     return st.one_of(
-        _build(User, metadata=metadata, spec=users),
+        _build(User, metadata=user_metadata, spec=users),
         _build(Role, metadata=role_metadata, spec=roles),
         _build(Token, metadata=token_metadata, spec=tokens),
-        _build(TrustedCluster, metadata=metadata, spec=_trusted_clusters()),
-    )
-
-
-def observed() -> st.SearchStrategy[Node | Tunnel | Session]:
-    """Return values that the cluster tells of itself."""
-    labels = st.dictionaries(label_keys, label_values, max_size=3)
-    parties = st.lists(_build(Party, id=st.uuids(), user=names, joined=moments), max_size=2).map(tuple)
-    sizes = st.none() | _build(TerminalSize, columns=st.integers(1, 4096), rows=st.integers(1, 4096))
-    return st.one_of(
-        _build(
-            Node,
-            id=st.uuids(),
-            hostname=names,
-            addr=addresses,
-            namespace=names,
-            reported_labels=labels,
-            imposed_labels=labels,
-            version=st.just("0.1.0"),
-            last_heartbeat=moments,
-        ),
-        _build(Tunnel, cluster=names, proxy_id=st.uuids(), since=moments, last_heartbeat=moments),
-        _build(
-            Session,
-            id=st.uuids(),
-            user=names,
-            login=logins,
-            node=st.uuids(),
-            started=moments,
-            terminal=sizes,
-            parties=parties,
-        ),
+        _build(TrustedCluster, metadata=trust_metadata, spec=_trusted_clusters()),
     )

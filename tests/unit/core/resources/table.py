@@ -128,6 +128,24 @@ ROWS = [
         annotations={"A_b/c": "x"},
     ),
     _row("User", "an origin", "logins: [a]", "metadata.origin", Seen.SERVER, origin="tctl"),
+    _row("Role", "to be kept", "deletionPolicy: Keep"),
+    _row("Role", "an unknown deletion policy", "deletionPolicy: Orphan", "spec.deletionPolicy"),
+    _row(
+        "Role", "a deletion policy among what is allowed", "allow: {deletionPolicy: Keep}", "spec.allow.deletionPolicy"
+    ),
+    _row("Token", "to be kept", "{roles: [node], deletionPolicy: Keep}"),
+    _row("Token", "a deletion policy in lower case", "{roles: [node], deletionPolicy: keep}", "spec.deletionPolicy"),
+    _row(
+        "TrustedCluster",
+        "to be kept",
+        "{proxy: {tunnelAddr: 'p:3024'}, caSecretRef: {name: c}, deletionPolicy: Keep}",
+    ),
+    _row(
+        "TrustedCluster",
+        "a deletion policy that is a flag",
+        "{proxy: {tunnelAddr: 'p:3024'}, caSecretRef: {name: c}, deletionPolicy: true}",
+        "spec.deletionPolicy",
+    ),
     _row("Role", "nothing allowed", "{}"),
     _row("Role", "parts that are null", "{allow: null, deny: {nodeLabels: null}, options: null}", seen=Seen.SERVER),
     _row("Role", "every node and one more label", "allow: {nodeLabels: {'*': ['*'], env: [a]}}"),
@@ -199,6 +217,8 @@ ROWS = [
     _row(
         "Token", "everything", "{roles: [node], ttl: 5m, maxUses: 1, labels: {env: prod}, secretRef: {name: s, key: k}}"
     ),
+    _row("Token", "renewed", "{roles: [node], renew: true}"),
+    _row("Token", "renewed by a word", "{roles: [node], renew: always}", "spec.renew"),
     _row("Token", "uses with a point", "{roles: [node], maxUses: 2.0}"),
     _row("Token", "an empty label value", "{roles: [node], labels: {a: ''}}"),
     _row("Token", "an empty label", "{roles: [node], labels: {'': a}}", 'spec.labels[""]', Seen.CEL),

@@ -1,17 +1,16 @@
-"""What the cluster tells of itself."""
+"""Authorities as values: what a public key is, its fingerprint, generations."""
 
 from __future__ import annotations
 
 import base64
 import re
 from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
 
 from runtime.core import resources
-from runtime.core.resources import Authority, AuthorityType, Generation, Node
+from runtime.core.resources import Authority, AuthorityType, Generation
 
 MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 BLOB = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))
@@ -56,20 +55,6 @@ def test_generations_rise() -> None:
             Authority(
                 cluster="main", type=AuthorityType.USER, generations=tuple(generation(number) for number in numbers)
             )
-
-
-def test_imposed_labels_override() -> None:
-    """What the token says of a node counts, whatever the node says itself."""
-    node = Node(
-        id=UUID(int=7),
-        hostname="web-1",
-        addr="10.0.0.1:3022",
-        reported_labels={"env": "dev", "arch": "x86"},
-        imposed_labels={"env": "prod"},
-        version="0.1.0",
-        last_heartbeat=MOMENT,
-    )
-    assert node.labels == {"env": "prod", "arch": "x86"}
 
 
 def test_no_type_has_a_field_for_a_secret() -> None:

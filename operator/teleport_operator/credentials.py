@@ -1,0 +1,89 @@
+"""What Users and TrustedClusters take from their Secrets. A machine's credentials are sealed to auth.
+
+The operator may write documents and nothing else. So what the Secret holds goes into the User's record in a box that
+auth alone opens (`runtime.auth.unsealing`); the box is made once for each version of the Secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.backend.base import Backend
+from runtime.core import keys
+from runtime.core.errors import NotFound
+from runtime.core.resources import SealedCredentials, TrustedCluster, User
+from runtime.core.resources.trusted_cluster import CA_PIN_KEY
+from runtime.pki.sealing import seal
+from teleport_operator.conditions import Reason
+from teleport_operator.reconciling import Unready
+from teleport_operator.referenced import NotedSecrets, usable
+
+PASSWORD, OTP_SECRET = "password", "otpSecret"
+MAX_VALUE = 1024
+"""Characters; more than any password, seed, token or fingerprint has."""
+MAX_PIN = 128
+MAX_AUTHORITIES = 64 * 1024
+
+
+async def credentials_of(found: NotedSecrets, backend: Backend, user: User) -> SealedCredentials | None:
+    """Return what the User's Secret holds, None for who is invited.
+
+    Raises Unready for a Secret that is not there, not ours to use or holds no credentials, and while auth has never
+    run; and what the API server and the backend raise.
+    """
+    ref = user.spec.credentials_secret_ref
+    if ref is None:
+        return None
+    secret = await usable(found, user.metadata.namespace, ref.name, field="spec.credentialsSecretRef")
+    content = {PASSWORD: _text(secret, ref.name, PASSWORD).rstrip("\r\n")}
+    if OTP_SECRET in (secret.get("data") or {}):
+        content[OTP_SECRET] = _text(secret, ref.name, OTP_SECRET).strip()
+    try:
+        public = base64.b64decode((await backend.get(keys.SEALING_KEY)).value)
+    except NotFound:
+        raise Unready(
+            Reason.NO_AUTH,
+            "no auth server has run with this storage yet: credentials are for it alone",
+            hint="Start one.",
+        ) from None
+    metadata = secret["metadata"]
+    key_id = hashlib.sha256(public).hexdigest()[:16]
+    return SealedCredentials(
+        source=f"{metadata['uid']}/{metadata['resourceVersion']}/{key_id}",
+        box=seal(public, json.dumps(content).encode(), about=f"User/{user.name}"),
+    )
+
+
+async def means_of(found: NotedSecrets, cluster: TrustedCluster) -> str:
+    """Return what a TrustedCluster's Secret gives, as `TrustedCluster.means_in` has it.
+
+    Raises Unready for a Secret that is not there, not ours to use or holds nothing of use, and what the API server
+    raises.
+    """
+    name, key = cluster.secret()
+    field = "spec.tokenSecretRef" if cluster.spec.token_secret_ref else "spec.caSecretRef"
+    secret = await usable(found, cluster.metadata.namespace, name, field=field)
+    given = {key: _text(secret, name, key, longest=MAX_AUTHORITIES)}
+    if CA_PIN_KEY in (secret.get("data") or {}):
+        given[CA_PIN_KEY] = _text(secret, name, CA_PIN_KEY, longest=MAX_PIN)
+    means = cluster.means_in(given)
+    assert means is not None  # noqa: S101 - the key is there
+    return means
+
+
+def _text(secret: Mapping[str, Any], name: str, key: str, *, longest: int = MAX_VALUE) -> str:
+    """Return the text of one key. Raises Unready, which does not show it."""
+    try:
+        text = base64.b64decode((secret.get("data") or {})[key]).decode()
+    except KeyError:
+        raise Unready(Reason.SECRET_INVALID, f"the Secret {name} has no key {key}", hint="Add it.") from None
+    except (binascii.Error, UnicodeDecodeError):
+        raise Unready(Reason.SECRET_INVALID, f"the Secret {name}: {key}: is no text") from None
+    if not text.strip() or len(text) > longest:
+        raise Unready(Reason.SECRET_INVALID, f"the Secret {name}: {key}: is {'too long' if text.strip() else 'empty'}")
+    return text
