@@ -1,4 +1,4 @@
-"""The operator on a real API server: a thousand users declared, a cold start, and twenty kills amid the work.
+"""The operator on a real API server: a thousand users declared, a cold start, twenty kills, a thousand broken ones.
 
 `python -m tests.bench operator [USERS [KILLS]]`, by default 1000 and 20, on SQLite. Targets stand beside the figures.
 """
@@ -42,6 +42,7 @@ def run(arguments: list[str]) -> None:
             bench.declared()
             bench.cold_start()
             bench.killed(kills)
+            bench.broken()
 
 
 class Bench:
@@ -107,6 +108,40 @@ class Bench:
             show("users lost or doubled", str(abs(len(self._names) - len(right)) + len(users) - len(right)), "0")
             operator.stop()
 
+    def broken(self) -> None:
+        """Declare as many users whose role is missing, and ten good ones amid and after that."""
+        broken = [f"broken-{place}" for place in range(len(self._names))]
+        good = [f"good-{place}" for place in range(10)]
+        with self._operator() as operator:
+            operator.wait_leads()
+            alone = self._until_ready([f"alone-{place}" for place in range(10)])
+            for name in broken:
+                self._api.done("POST", USERS, {**document(name, "a"), "spec": {"roles": ["gone"]}})
+            created = time.monotonic()
+            amid = self._until_ready([f"amid-{place}" for place in range(10)])
+            self._wait(lambda: self._said(broken, "RoleNotFound") == len(broken))
+            show("broken ones: all say so after the last create", f"{time.monotonic() - created:.1f} s")
+            show("ten good ones: Ready without broken ones", f"{alone:.1f} s")
+            show("ten good ones: Ready while the broken ones come in", f"{amid:.1f} s")
+            show("ten good ones: Ready among the broken ones", f"{self._until_ready(good):.1f} s")
+            show("memory then, at most", f"{peak(operator.pid):.0f} MB", "150 MB")
+
+    def _until_ready(self, names: list[str]) -> float:
+        """Create users one by one, and return after how many seconds all are Ready."""
+        started = time.monotonic()
+        for name in names:
+            self._api.done("POST", USERS, document(name, "a"))
+        self._wait(lambda: self._said(names, "Reconciled") == len(names))
+        return time.monotonic() - started
+
+    def _said(self, names: list[str], reason: str) -> int:
+        """Return how many of the users give that reason."""
+        wanted = set(names)
+        return sum(
+            found["metadata"]["name"] in wanted and is_ready(found, reason)
+            for found in self._api.done("GET", USERS)["items"]
+        )
+
     @contextmanager
     def _operator(self) -> Iterator[Operator]:
         log = self._folder / "operator.log"
@@ -145,11 +180,11 @@ def document(name: str, login: str) -> dict[str, Any]:
     return {**head, "spec": {"logins": [login]}}
 
 
-def is_ready(found: dict[str, Any]) -> bool:
-    """Return whether the condition Ready is true of the latest generation."""
+def is_ready(found: dict[str, Any], reason: str = "Reconciled") -> bool:
+    """Return whether the condition Ready gives that reason, for the latest generation."""
     generation = found["metadata"]["generation"]
     return any(
-        (each["type"], each["status"], each["observedGeneration"]) == ("Ready", "True", generation)
+        (each["type"], each["reason"], each["observedGeneration"]) == ("Ready", reason, generation)
         for each in found.get("status", {}).get("conditions", [])
     )
 

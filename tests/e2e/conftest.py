@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.declaring import collect_garbage
 from tests.e2e.kubernetes.control_plane import ControlPlane
 from tests.e2e.kubernetes.node import Cluster
 
@@ -15,6 +16,14 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     """Start a kube-apiserver without a node."""
     with ControlPlane(tmp_path_factory.mktemp("kubernetes") / "state") as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def garbage(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave no Secrets behind of owners that are gone: the next test may use their names."""
+    yield
+    if "control_plane" in request.fixturenames:
+        collect_garbage(request.getfixturevalue("control_plane"))
 
 
 @pytest.fixture(scope="session")

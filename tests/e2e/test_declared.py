@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from runtime.backend.open import open_backend
 from runtime.backend.options import SqliteOptions
 from runtime.core.clock import SystemClock
 from runtime.core.errors import NotFound
-from runtime.core.resources import Origin, User, decode, encode
+from runtime.core.resources import DECLARED, Origin, Token, User, decode, encode
+from tests.e2e.declaring import collect_garbage
 from tests.e2e.kubernetes.control_plane import ControlPlane
 from tests.e2e.operator_process import start_operator
 from tests.servers.teleport import Teleport
@@ -33,16 +35,18 @@ def document(kind: str, name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "teleport.internal/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-@pytest.fixture
-async def teleport(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Teleport]:
+@pytest.fixture(scope="module")
+def teleport(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Teleport]:
     """Run auth, for which the storage is the truth, and the operator on the same storage."""
     control_plane.kubectl("apply", "-f", CRDS)
     control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
     settings = {"auth_service": {"dynamic_config": True}}
-    with Teleport(tmp_path / "teleport", ["auth"], config=settings).start() as running:
-        log = tmp_path / "operator.log"
-        with await asyncio.to_thread(start_operator, control_plane, running.config_file, log=log):
-            yield running
+    folder = tmp_path_factory.mktemp("declared")
+    with (
+        Teleport(folder / "teleport", ["auth"], config=settings).start() as running,
+        start_operator(control_plane, running.config_file, log=folder / "operator.log"),
+    ):
+        yield running
 
 
 async def apply(control_plane: ControlPlane, body: dict[str, Any]) -> None:
@@ -96,6 +100,7 @@ async def test_a_user_waits_for_its_role(control_plane: ControlPlane, teleport: 
     assert "declared by kubernetes in namespace default, not by tctl" in refused.stderr
     pruned = await asyncio.to_thread(teleport.tctl, "apply", "--prune", "-f", "-", stdin=theirs.replace("NAME", "mine"))
     assert pruned.stdout == "Role 'mine' has been created\n"
+    assert (await asyncio.to_thread(teleport.tctl, "rm", "role/mine")).returncode == 0
     await delete(control_plane, "roles", "dev")
     await delete(control_plane, "users", "joe")
     assert "joe" not in (await asyncio.to_thread(teleport.tctl, "users", "ls", "--all")).stdout
@@ -194,3 +199,128 @@ async def test_a_secret_of_ones_own_has_to_opt_in(control_plane: ControlPlane, t
     assert "declared by a document: Token own" in refused.stderr
     await delete(control_plane, "tokens", "own")
     await asyncio.to_thread(control_plane.kubectl, "delete", "secret", "mine")
+
+
+CLUSTER = {
+    "roles.yaml": """
+# Two documents in one file.
+apiVersion: teleport.internal/v1
+kind: Role
+metadata: {name: dev, labels: {team: web}}
+spec:
+  allow: {logins: [dev], nodeLabels: {env: [staging, test]}}
+  options: {maxSessionTTL: 8h}
+---
+apiVersion: teleport.internal/v1
+kind: Role
+metadata: {name: audit}
+spec:
+  allow:
+    rules: [{resources: [session, event], verbs: [list, read]}]
+""",
+    "people.yml": """
+apiVersion: v1
+kind: List
+items:
+  - apiVersion: teleport.internal/v1
+    kind: User
+    metadata: {name: joe}
+    spec: {roles: [dev, audit], logins: [joe]}
+  - apiVersion: teleport.internal/v1
+    kind: User
+    metadata: {name: ann, annotations: {note: on leave}}
+    spec: {roles: [audit], driftPolicy: Report}
+""",
+    "token.json": """
+{"apiVersion": "teleport.internal/v1", "kind": "Token", "metadata": {"name": "web"},
+ "spec": {"roles": ["node"], "ttl": "1h", "maxUses": 3, "secretRef": {"name": "web-value"}}}
+""",
+    "web-value.yaml": f"""
+apiVersion: v1
+kind: Secret
+metadata: {{name: web-value, labels: {{teleport.internal/secret: "true"}}}}
+stringData: {{token: {VALUE}}}
+""",
+    "settings.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: b}\n",
+    "README.md": "No document: neither of them reads this.\n",
+    "more/ops.yaml": "apiVersion: teleport.internal/v1\nkind: Role\nmetadata: {name: ops}\nspec: {}\n",
+}
+"""A folder as people keep it under version control."""
+
+OURS = ("roles.teleport.internal", "tokens.teleport.internal", "users.teleport.internal")
+
+
+def write_folder(folder: Path) -> None:
+    """Write CLUSTER."""
+    for name, text in CLUSTER.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def read_by_kubectl(control_plane: ControlPlane, *words: str) -> set[tuple[str, str]]:
+    """Return kind and name of our documents that kubectl finds."""
+    found = json.loads(control_plane.kubectl("apply", "--dry-run=client", "-o", "json", *words))
+    items = [each for each in found["items"] if each["apiVersion"] == "teleport.internal/v1"]
+    return {(each["kind"], each["metadata"]["name"]) for each in items}
+
+
+def planned(teleport: Teleport, *words: str, code: int) -> set[tuple[str, str]]:
+    """Return kind and name of the documents that tctl plan finds; it ends with that exit code."""
+    done = teleport.tctl("plan", "--format=json", *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    return {(each["kind"], each["name"]) for each in json.loads(done.stdout)["steps"]}
+
+
+async def declared(backend: Backend) -> dict[str, tuple[object, str]]:
+    """Return what the backend has, whoever declared it: the spec, and the digest of a token's value."""
+    found: dict[str, tuple[object, str]] = {}
+    for item in (await backend.range("resources/")).items:
+        resource = decode(DECLARED[item.key.split("/")[1]], item.value)
+        issued = resource.metadata.issued if isinstance(resource, Token) else None
+        found[item.key] = (resource.spec, issued.digest if issued else "")
+    return found
+
+
+async def test_kubectl_and_tctl_take_the_same_files(
+    control_plane: ControlPlane, teleport: Teleport, backend: Backend, tmp_path: Path
+) -> None:
+    """A folder, stdin, Lists, JSON: both read the same documents in it, and leave the same in the backend."""
+    folder = tmp_path / "cluster"
+    write_folder(folder)
+    flat, deep = ("-f", str(folder)), ("-R", "-f", str(folder))
+    people = {("User", "joe"), ("User", "ann")}
+    everything = {("Role", "dev"), ("Role", "audit"), ("Role", "ops"), ("Token", "web"), *people}
+    assert await asyncio.to_thread(planned, teleport, *flat, code=2) == everything - {("Role", "ops")}
+    assert await asyncio.to_thread(read_by_kubectl, control_plane, *flat) == everything - {("Role", "ops")}
+
+    await asyncio.to_thread(control_plane.kubectl, "apply", *deep)
+    for kind, name in everything:
+        await conditions(control_plane, f"{kind.lower()}s", name, ready="True", reason="Reconciled")
+    by_kubectl = await declared(backend)
+    assert set(by_kubectl) == {f"resources/{kind}/{name}" for kind, name in everything}
+    printed = await asyncio.to_thread(control_plane.kubectl, "get", ",".join(OURS), "-o", "yaml")
+    assert await asyncio.to_thread(planned, teleport, *deep, code=1) == everything  # they are Kubernetes' own
+    await asyncio.to_thread(control_plane.kubectl, "delete", *deep, "--timeout=30s")
+    await asyncio.to_thread(collect_garbage, control_plane)
+    assert await declared(backend) == {}
+
+    applied = await asyncio.to_thread(teleport.tctl, "apply", "-f", "-", f"--secrets={folder}", stdin=printed)
+    assert applied.returncode == 0, applied.stderr
+    assert await declared(backend) == by_kubectl
+    assert await asyncio.to_thread(planned, teleport, *deep, code=0) == everything
+
+    # Now the names are tctl's: kubectl's documents say so, and a pruned one is free for them.
+    (folder / "more" / "ops.yaml").unlink()
+    people_file = (folder / "people.yml").rename(tmp_path / "people.yml")
+    await asyncio.to_thread(control_plane.kubectl, "apply", "-f", str(people_file))
+    for _, name in people:
+        await conditions(control_plane, "users", name, ready="False", reason="OwnedByAnother")
+    assert await asyncio.to_thread(planned, teleport, *deep, "--prune", code=2) == everything
+    pruned = await asyncio.to_thread(teleport.tctl, "apply", *deep, "--prune")
+    assert pruned.returncode == 0, pruned.stderr
+    for _, name in people:
+        await conditions(control_plane, "users", name, ready="True", reason="Reconciled")
+    assert await declared(backend) == {key: each for key, each in by_kubectl.items() if key != "resources/Role/ops"}
+    await asyncio.to_thread(control_plane.kubectl, "delete", "-f", str(people_file), "--timeout=30s")
+    nothing = await asyncio.to_thread(teleport.tctl, "rm", "role/dev", "role/audit", "token/web")
+    assert nothing.returncode == 0, nothing.stderr

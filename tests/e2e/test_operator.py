@@ -20,7 +20,7 @@ from runtime.backend.options import SqliteOptions
 from runtime.core.clock import SystemClock
 from runtime.core.errors import NotFound
 from runtime.core.keys import resource
-from runtime.core.resources import Origin, User, decode, encode
+from runtime.core.resources import User, decode
 from tests.e2e.deaf_proxy import DeafProxy
 from tests.e2e.kubernetes.api import Api, collection
 from tests.e2e.kubernetes.control_plane import ControlPlane
@@ -29,7 +29,6 @@ from tests.e2e.operator_process import LEADS, WAITS, Operator
 CRDS = Path(__file__).parents[2] / "crds"
 USERS = collection("User")
 TAKEOVER_SECONDS = 30.0
-BROKEN = 200
 
 
 @pytest.fixture(scope="module")
@@ -268,27 +267,6 @@ async def test_a_watch_that_falls_silent_is_opened_anew(
         assert "starting anew" not in operator.log.read_text()
 
 
-async def test_many_broken_documents_do_not_hold_up_the_good_ones(
-    cluster: Cluster, replicas: Replicas, backend: Backend
-) -> None:
-    """With 200 users that another origin owns, ten others are ready within seconds."""
-    broken = [f"broken-{place}" for place in range(BROKEN)]
-    for name in broken:
-        theirs = User.model_validate(user(name)).with_origin(Origin.TCTL)
-        await backend.put(resource("User", name), encode(theirs))
-    await asyncio.to_thread(cluster.declare, *broken)
-    operator = replicas.start()
-    await asyncio.to_thread(operator.wait_leads)
-    await asyncio.to_thread(cluster.wait_ready, *broken, status="False", timeout=60)
-    started = time.monotonic()
-    good = [f"good-{place}" for place in range(10)]
-    await asyncio.to_thread(cluster.declare, *good)
-    await asyncio.to_thread(cluster.wait_ready, *good)
-    assert time.monotonic() - started < 10  # alone it takes one or two
-    assert operator.probe("healthz") == (200, "ok\n")
-    assert await logins(backend, good[0]) == ("a",)
-
-
 async def test_one_namespace_only(
     control_plane: ControlPlane, cluster: Cluster, replicas: Replicas, backend: Backend
 ) -> None:
@@ -314,7 +292,7 @@ async def test_one_namespace_only(
 RIGHTS = [
     {"apiGroups": ["teleport.internal"], "resources": ["*"], "verbs": ["get", "list", "watch", "patch"]},
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "update"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch", "create", "update"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
 ]
 """What docs/operator.md asks for."""

@@ -20,7 +20,7 @@ from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.dial import DIAL_SECONDS
 from runtime.auth.attempts import Attempts, source
-from runtime.auth.credentials import Credentials, CredentialStore, Stored
+from runtime.auth.credentials import Credentials, CredentialStore
 from runtime.auth.otp import STEP_SECONDS, OneTimePassword, new_seed
 from runtime.auth.passwords import Passwords
 from runtime.auth.server import AuthOptions, open_authorities
@@ -133,7 +133,8 @@ class World:
         for number in range(count):
             name, seed = f"{prefix}{number}", new_seed()
             await admin.call(methods.USERS_CREATE, m.UserRequest(name=name, logins=(name, "shared")))
-            await store.replace(name, Stored(None, 0), Credentials(password=hashed, otp=OneTimePassword(seed=seed)))
+            new = Credentials(password=hashed, otp=OneTimePassword(seed=seed))
+            await store.replace(name, await store.get(name), new)
             people.append(Person(name, pyotp.TOTP(seed)))
         # Set last: steps of 30 s are short.
         return [Person(person.name, person.totp) for person in people]

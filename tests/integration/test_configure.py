@@ -99,7 +99,7 @@ def test_version(name: str) -> None:
         (
             "tctl",
             {"apply", "audit", "auth", "completion", "create", "events", "get", "help", "nodes", "plan", "recordings"}
-            | {"rm", "sessions", "tokens", "users", "version"},
+            | {"rm", "sessions", "tokens", "tunnels", "users", "version"},
         ),
         (
             "tsh",

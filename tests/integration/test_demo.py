@@ -32,7 +32,7 @@ def test_it_ends_with_a_command_over_ssh(tmp_path: Path) -> None:
         "$ teleport start --nodename=luna",
         "$ tctl create examples/quickstart/role.yaml",
         "$ tctl create",
-        "$ tctl users reset joe",
+        "Signup token has been created",
         "signed up",
         "$ tsh login",
         "$ tsh ls",

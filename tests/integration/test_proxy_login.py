@@ -14,6 +14,8 @@ import aiohttp
 import pytest
 
 from runtime.api import messages as m
+from runtime.proxy.service import ProxyOptions
+from runtime.service.values import Address
 from tests.servers.programs import run
 from tests.servers.webproxy import PASSWORD, WebCluster, code, fault, login, web_cluster
 
@@ -41,6 +43,24 @@ async def test_curl_pings_and_checks_the_certificate(cluster: WebCluster) -> Non
     assert pong == {"cluster": "main", "version": pong["version"], "second_factor": "otp", "ssh_port": 3023}
     status, output = await run("curl", "-sS", f"{cluster.base}/webapi/ping")
     assert (status, "self-signed" in output) == (60, True)
+
+
+async def test_a_ping_tells_where_ssh_is(tmp_path: Path) -> None:
+    """Behind a load balancer of its own SSH is on another host and port, which tsh learns here."""
+    options = ProxyOptions(
+        web_address=Address("127.0.0.1", 0),
+        data_dir=tmp_path,
+        names=("proxy.main.example",),
+        ssh_port=2222,
+        ssh_host="ssh.main.example",
+    )
+    async with (
+        web_cluster(tmp_path, proxy=options) as cluster,
+        cluster.http() as session,
+        session.get("/webapi/ping") as answer,
+    ):
+        pong = await answer.json()
+    assert (pong["ssh_host"], pong["ssh_port"]) == ("ssh.main.example", 2222)
 
 
 async def test_a_login_gives_a_certificate_that_openssh_reads(

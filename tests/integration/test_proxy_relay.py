@@ -137,7 +137,7 @@ async def test_what_comes_before_there_is_a_connection(
     world: World, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """A client that speaks, and ends, while the node is still being dialled loses nothing."""
-    dialler, gate = world.cluster.proxy._dialler, asyncio.Event()
+    dialler, gate = world.cluster.proxy.connector.dialler, asyncio.Event()
     dial = dialler.dial
 
     async def slow(address: object) -> socket.socket:
@@ -206,7 +206,7 @@ async def test_a_client_that_is_gone_while_the_node_is_dialled(world: World, mon
             given_up.set()
         raise AssertionError("it does not get here")
 
-    monkeypatch.setattr(world.cluster.proxy._dialler, "dial", never)
+    monkeypatch.setattr(world.cluster.proxy.connector.dialler, "dial", never)
     process = await world.joe.start([*world.joe.to_proxy(), "-s", "proxy:db1:22"])
     async with asyncio.timeout(30):
         await dialling.wait()

@@ -114,8 +114,11 @@ def test_two_proxies_serve_the_same_cluster(main: Teleport, joe: Person, tmp_pat
 
 
 def test_what_happened_last_is_logged(main: Teleport, joe: Person, tmp_path: Path) -> None:
-    """What a proxy has to tell when it is stopped, auth hears before it is gone; no session keeps it for ever."""
-    with Teleport(tmp_path / "proxy", ("proxy",), auth_servers=[main.auth_address], token=TOKEN).start() as proxy:
+    """What a proxy has to tell when it is stopped, auth hears before it is gone; sessions end within drain_timeout."""
+    drain = {"teleport": {"drain_timeout": "10s"}}
+    with Teleport(
+        tmp_path / "proxy", ("proxy",), auth_servers=[main.auth_address], token=TOKEN, config=drain
+    ).start() as proxy:
         words = ["ssh", *joe.ssh_options(tmp_path / "ssh"), "-p", str(proxy.ssh_port), "joe@127.0.0.1", "-s"]
         with subprocess.Popen([*words, "proxy:db1:22"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as session:
             assert session.stdout is not None
@@ -125,6 +128,7 @@ def test_what_happened_last_is_logged(main: Teleport, joe: Person, tmp_path: Pat
             proxy.signal(signal.SIGTERM)
             assert proxy.wait() == 0
             assert session.wait(timeout=30) == 255
+        assert "1 sessions go on for 4 s at most" in proxy.log()
         assert "it is left behind" not in proxy.log()
         assert "lost" not in proxy.log()
         own = json.loads((proxy.data_dir / "proxy.identity").read_text())["id"]

@@ -61,6 +61,15 @@ async def test_a_user_that_does_not_exist(cluster: SSHProxyCluster) -> None:
     assert cluster.events("auth")[0]["success"] == "false"
 
 
+async def test_a_certificate_of_who_had_the_name_before(cluster: SSHProxyCluster) -> None:
+    """A user that is declared anew is somebody else."""
+    await cluster.joe()
+    done = await cluster.person(person="0" * 32).ask("proxysites")
+    assert refused(done)
+    assert done.err.startswith("teleport: the certificate was issued to who was user joe before")
+    assert "teleport: Log in again: tsh login." in done.err
+
+
 async def test_a_login_that_is_not_the_certificates(cluster: SSHProxyCluster) -> None:
     """Any login of the certificate is taken, another one is not, and those there are, are told."""
     joe = await cluster.joe()

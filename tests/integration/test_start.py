@@ -100,7 +100,7 @@ async def test_members_are_listed_and_leave(tmp_path: Path) -> None:
                 assert (node.presence.name, node.presence.addr) == ("luna", f"127.0.0.1:{member.node_port}")
                 assert node.presence.labels == {"role": "master", "word": "a b"}
                 assert proxy.presence.addr == f"127.0.0.1:{member.ssh_port}"
-                assert proxy.presence.labels == {"web": member.web_address}
+                assert proxy.presence.labels == {"web": member.web_address, "tunnel": f"127.0.0.1:{member.tunnel_port}"}
                 member.signal(signal.SIGTERM)
                 assert member.wait() == 0
                 for kind in (CallerKind.NODE, CallerKind.PROXY):

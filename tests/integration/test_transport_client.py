@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +198,32 @@ async def test_a_server_that_says_nothing_is_unavailable_in_time() -> None:
     async with silent:
         with pytest.raises(Unavailable, match=r"within 0\.2 s"):
             await dial(silent.sockets[0].getsockname()[1], Authority().issue(["joe"]), connect_timeout=0.2)
+        for writer in accepted:
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_an_address_that_swallows_connections_costs_little() -> None:
+    """Where no connection comes about, less time is lost than a login may take."""
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)  # what does not fit behind it is dropped without a word, as by a pod that is gone
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        with pytest.raises(Unavailable, match=r"within 0\.2 s"):
+            await dial(full.getsockname()[1], Authority().issue(["joe"]), reach_timeout=0.2)
+
+
+async def test_a_server_that_is_reached_has_its_time() -> None:
+    """The time to be reached is no limit on the login."""
+    accepted: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _reader, writer: accepted.append(writer), "127.0.0.1", 0)
+    async with silent:
+        number = silent.sockets[0].getsockname()[1]
+        with pytest.raises(Unavailable, match=r"within 0\.6 s"):
+            await dial(number, Authority().issue(["joe"]), connect_timeout=0.6, reach_timeout=0.5)
         for writer in accepted:
             writer.close()
             await writer.wait_closed()

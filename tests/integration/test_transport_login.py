@@ -12,6 +12,7 @@ from asyncssh.constants import MSG_USERAUTH_FAILURE, MSG_USERAUTH_SUCCESS
 from cryptography.hazmat.primitives.serialization import SSHCertificateType
 
 from runtime.core.errors import AccessDenied
+from runtime.transport.capture import ServerConnection
 from runtime.transport.client import connect
 from runtime.transport.guards import Peer
 from runtime.transport.server import Handler
@@ -128,7 +129,9 @@ async def test_a7_a_certificate_that_was_only_offered_counts_for_nothing() -> No
         own, others = server.users.issue(["joe"], key_id="joe"), server.users.issue(["joe"], key_id="admin")
         client.query("joe", others.blob)
         await client.expect(MSG_USERAUTH_PK_OK)
-        assert [connection.proved for connection in server.listener._connections] == [None]
+        (connection,) = server.listener._connections
+        assert isinstance(connection, ServerConnection)
+        assert connection.proved is None
         client.prove("joe", own)
         client.query("joe", others.blob)
         await client.expect(MSG_USERAUTH_SUCCESS)
