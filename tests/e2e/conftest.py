@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.declaring import collect_garbage
+from tests.e2e.declaring import Declaring, collect_garbage
 from tests.e2e.kubernetes.control_plane import ControlPlane
 from tests.e2e.kubernetes.node import Cluster
 
@@ -16,6 +16,15 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     """Start a kube-apiserver without a node."""
     with ControlPlane(tmp_path_factory.mktemp("kubernetes") / "state") as running:
         yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_declared(request: pytest.FixtureRequest) -> None:
+    """Begin each module with an API server on which nobody declares anything: all use the same one."""
+    items = (item for item in request.session.items if item.path == request.path and isinstance(item, pytest.Function))
+    if any("control_plane" in item.fixturenames for item in items):
+        with Declaring(request.getfixturevalue("control_plane")) as declaring:
+            declaring.clear()
 
 
 @pytest.fixture(autouse=True)

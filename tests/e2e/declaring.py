@@ -14,7 +14,7 @@ from runtime.backend.base import Backend
 from runtime.core.errors import NotFound
 from runtime.core.keys import resource
 from runtime.core.resources import DECLARED, Resource, decode
-from tests.e2e.kubernetes.api import Api, collection
+from tests.e2e.kubernetes.api import GROUP, Api, collection
 from tests.e2e.kubernetes.control_plane import ControlPlane
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -129,10 +129,11 @@ class Declaring:
         return [(each["involvedObject"]["name"], each["reason"]) for each in found]
 
     def clear(self) -> None:
-        """Delete all that is declared with no regard to operators, and all Secrets: nobody here collects them."""
+        """Delete all that is declared in any namespace with no regard to operators, and all Secrets of ours."""
         for kind in KINDS:
-            for name in self.found(kind):
-                path = f"{collection(kind)}/{name}"
+            status, found = self.api.request("GET", f"{GROUP}/{kind.lower()}s")
+            for each in found["items"] if status == HTTPStatus.OK else ():  # else the custom resources are not declared
+                path = f"{collection(kind, each['metadata']['namespace'])}/{each['metadata']['name']}"
                 self.api.request("PATCH", path, {"metadata": {"finalizers": None}})
                 self.api.request("DELETE", path)
         self.api.request("DELETE", SECRETS)
