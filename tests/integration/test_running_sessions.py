@@ -104,7 +104,8 @@ def test_a_shell_is_listed_and_ended_through_the_other_server(cluster: Cluster, 
         begun(terminal)
         sid = cluster.until_listed("")
         table = cluster.pair.two.tctl("sessions", "ls").stdout.splitlines()
-        assert table[0].split() == ["Session", "ID", "User", "Login", "Node", "Started", "(UTC)", "Command"]
+        titles = ["Session", "ID", "User", "Login", "Node", "Started", "(UTC)", "Joined", "Command"]
+        assert table[0].split() == titles
         assert table[2].split()[:4] == [sid, "joe", LOGIN, "localhost"]
         ordered = time.monotonic()
         done = cluster.pair.two.tctl("sessions", "kill", sid)

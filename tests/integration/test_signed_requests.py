@@ -175,6 +175,7 @@ def test_headers_are_bounded(cluster: Cluster) -> None:
     status, document = cluster.get(TARGET, certified(cluster) | {"X-Teleport-Certificate": "A" * (16 * 1024 + 4)})
     assert status == 401
     assert "is longer than 16384 bytes" in document["error"]["message"]
-    assert bare(cluster, {"X-Teleport-Certificate": "A" * 200_000}) == 400
+    # No more than is sent before the answer can close the connection.
+    assert bare(cluster, {"X-Teleport-Certificate": "A" * 48_000}) == 400
     assert bare(cluster, {f"X-{number}": "x" for number in range(50)}) == 200
     assert bare(cluster, {f"X-{number}": "x" for number in range(70)}) == 400

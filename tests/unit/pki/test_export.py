@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from runtime.core.errors import InvalidInput
@@ -83,6 +85,7 @@ def test_read_without_a_comment() -> None:
         ("@cert-authority", "ends before its key"),
         ("@cert-authority *.main ssh-ed25519", "ends before its key"),
     ],
+    ids=count(),
 )
 def test_lines_that_are_no_authority(line: str, reason: str) -> None:
     """Each line that cannot be trusted as it stands is refused with its source and number."""

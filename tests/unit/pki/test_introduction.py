@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 
@@ -50,6 +51,7 @@ def test_a_proxy_proves_which_certificate_is_its_own() -> None:
         (replace(GIVEN, certificate="ssh-ed25519 AAAA"), NONCE, PIN, "certificate"),
         (introduce(generate_key(), certificate(), nonce=NONCE, cluster="main", tls="ab"), NONCE, PIN, "another key"),
     ],
+    ids=count(),
 )
 def test_who_is_no_proxy_of_the_pinned_ca(given: Introduction, nonce: str, pin: str, says: str) -> None:
     """Replayed, changed, of another CA, of a node, or signed by whoever has seen the certificate."""

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import json
 import pickle
+from itertools import count
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -62,6 +63,7 @@ def test_accepts(accepted: str) -> None:
         (line("ecdsa-sha2-nistp256", b"nistp256", b"\x02" + b"\x01" * 32), "cannot be read"),
         (line("ssh-rsa", b"\0\0\0\0\x01\0\x01", base64.b64decode(RSA_3072.split()[1])[-385:]), "not encoded as"),
     ],
+    ids=count(),
 )
 def test_refuses(refused: str, reason: str) -> None:
     """Weak, foreign and malformed keys are refused, each with its reason."""
