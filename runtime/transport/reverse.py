@@ -13,7 +13,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import asyncssh
 from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS
@@ -27,7 +27,7 @@ from runtime.transport.door import Door
 from runtime.transport.guards import Guards, OnRefused, Peer
 from runtime.transport.limits import Limits
 from runtime.transport.options import client_options, server_options
-from runtime.transport.server import Handler, _channel_refusal, construct
+from runtime.transport.server import CertificateOwner, Handler, construct
 
 logger = logging.getLogger(__name__)
 
@@ -37,57 +37,28 @@ DialledT = TypeVar("DialledT")
 # --- who dials, and serves ---------------------------------------------------------------------------------------
 
 
-class _DialledOwner(asyncssh.SSHServer, Generic[IdentityT]):
+class _DialledOwner(CertificateOwner[IdentityT]):
     """asyncssh's callbacks of the connection that we dialled; sessions are all that its client may open."""
-
-    _connection: ServerConnection[IdentityT]
 
     def __init__(
         self,
         made: Callable[[Proved[IdentityT], asyncssh.SSHServerConnection], Handler],
         ready: asyncio.Future[Proved[IdentityT]],
     ) -> None:
+        super().__init__()
         self._made = made
         self._ready = ready
-        self._handler = Handler()
 
-    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self._connection = cast("ServerConnection[IdentityT]", conn)
-
-    def begin_auth(self, username: str) -> bool:
-        return True
-
-    def public_key_auth_supported(self) -> bool:
-        return True
-
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return False
-
-    def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return self._connection.approves_authority()
-
-    def auth_completed(self) -> None:
-        proved = self._connection.proved
-        # A1: nothing but what was proved counts, and it must be what asyncssh believes.
-        if proved is None or proved.login != self._connection.get_extra_info("username"):
-            self._connection.refused("the login that was approved is not the one that asyncssh recorded")
-            self._connection.abort()
-            return
-        self._handler = self._made(proved, self._connection)
+    def logged_in(self, proved: Proved[IdentityT]) -> Handler | None:
+        handler = self._made(proved, self._connection)
         if not self._ready.done():
             self._ready.set_result(proved)
+        return handler
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._ready.done():
             self._ready.set_exception(exc or ConnectionResetError("the other side hung up"))
-        try:
-            self._handler.closed()
-        except Exception:  # asyncssh drops it unseen
-            logger.exception("the handler of a connection failed to close")
-
-    def session_requested(self) -> Any:
-        with _channel_refusal():
-            return self._handler.session_requested()
+        super().connection_lost(exc)
 
 
 async def dial_reverse(

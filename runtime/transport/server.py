@@ -64,56 +64,84 @@ HandlerFactory = Callable[[Proved[IdentityT], asyncssh.SSHServerConnection], Han
 """Makes the handler of one connection, once it has logged in."""
 
 
-class _Owner(asyncssh.SSHServer, Generic[IdentityT]):
-    """asyncssh's callbacks of one connection; of its ways to log in, only an approved authority is left."""
+class CertificateOwner(asyncssh.SSHServer, Generic[IdentityT]):
+    """asyncssh's callbacks of a connection that we serve; of its ways to log in, only an approved authority is left.
+
+    Of what it may open there are sessions; a subclass adds to them.
+    """
 
     _connection: ServerConnection[IdentityT]
 
-    def __init__(self, listener: Listener[IdentityT], visit: Visit) -> None:
-        self._listener = listener
-        self._visit = visit
+    def __init__(self) -> None:
         self._handler = Handler()
 
+    def logged_in(self, proved: Proved[IdentityT]) -> Handler | None:
+        """Return the handler of who has logged in; None if the connection was ended instead."""
+        raise NotImplementedError
+
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Keep the connection, which knows what was proved."""
         self._connection = cast("ServerConnection[IdentityT]", conn)
 
     def begin_auth(self, username: str) -> bool:
+        """Let nobody in without a login."""
         return True
 
     def public_key_auth_supported(self) -> bool:
+        """Offer keys, of which certificates are a kind, and nothing else."""
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Accept no plain key."""
         return False
 
     def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Accept the authority of the certificate that our own check approved."""
         return self._connection.approves_authority()
 
     def auth_completed(self) -> None:
+        """Make the handler of who has logged in."""
         proved = self._connection.proved
         # A1: nothing but what was proved counts, and it must be what asyncssh believes.
         if proved is None or proved.login != self._connection.get_extra_info("username"):
             self._connection.refused("the login that was approved is not the one that asyncssh recorded")
             self._connection.abort()
             return
-        try:
-            self._listener.admission.login(self._visit, proved.parsed.key_id.decode("utf-8", "replace"))
-        except AccessDenied as error:
-            # Disconnecting logs and reports it.
-            self._connection.disconnect(DISC_TOO_MANY_CONNECTIONS, str(error))
-            return
-        self._handler = self._listener.handler_factory(proved, self._connection)
+        self._handler = self.logged_in(proved) or self._handler
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._listener.left(self._connection, self._visit)
+        """Tell the handler."""
         try:
             self._handler.closed()
         except Exception:  # asyncssh drops it unseen
             logger.exception("the handler of a connection failed to close")
 
     def session_requested(self) -> Any:
+        """Ask the handler."""
         with _channel_refusal():
             return self._handler.session_requested()
+
+
+class _Owner(CertificateOwner[IdentityT]):
+    """asyncssh's callbacks of one connection of a port."""
+
+    def __init__(self, listener: Listener[IdentityT], visit: Visit) -> None:
+        super().__init__()
+        self._listener = listener
+        self._visit = visit
+
+    def logged_in(self, proved: Proved[IdentityT]) -> Handler | None:
+        try:
+            self._listener.admission.login(self._visit, proved.parsed.key_id.decode("utf-8", "replace"))
+        except AccessDenied as error:
+            # Disconnecting logs and reports it.
+            self._connection.disconnect(DISC_TOO_MANY_CONNECTIONS, str(error))
+            return None
+        return self._listener.handler_factory(proved, self._connection)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.left(self._connection, self._visit)
+        super().connection_lost(exc)
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
         with _channel_refusal():
