@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import urllib.parse
 import urllib.request
@@ -55,6 +56,7 @@ class Someone:
     def sign_up(self) -> None:
         """Wait for the invite's Secret, open its link, and fill in the form as a browser sends it."""
         url = self.release.secret(f"{self.name}-invite", "url")["url"]
+        until(self._reaches_proxy, "the proxy is reached from outside", self.release)
         with self.open(url) as page:
             shown = re.search(r'id="secret">([A-Z2-7 ]+)<', page.read().decode())
         assert shown is not None
@@ -97,6 +99,15 @@ class Someone:
 
         until(refused, f"{self.name} is refused as {where}", self.release)
         return said[-1]
+
+    def _reaches_proxy(self) -> bool:
+        """Tell whether there is somebody at the address: a Service leads to a pod some time after that is ready."""
+        host, _, port = self.release.web.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), PAGE_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
     def _pin(self) -> str:
         """Return the fingerprint of the proxy's certificate, which an administrator would have told."""

@@ -35,6 +35,7 @@ def on_dynamodb(kubernetes: Kubernetes, tmp_path: Path) -> Iterator[Release]:
 
 def test_on_dynamodb_and_uninstalled(on_dynamodb: Release, tmp_path: Path) -> None:
     """A declared user gets in. After `helm uninstall` pods are gone, what was declared stands, and comes true again."""
+    on_dynamodb.wait_pods("proxy", 1)
     (node,) = on_dynamodb.wait_pods("node", 1)
     eve = newcomer(on_dynamodb, tmp_path, "eve", logins=("root",))
     eve.until_in(f"root@{node}")
