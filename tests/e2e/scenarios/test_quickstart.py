@@ -74,7 +74,7 @@ def test_a_shell_is_replayed_and_in_the_audit_log(mission: Release, joe: Someone
 
     until(ended, "the end of the session in the audit log", mission)
     until(lambda: sid in joe.tsh("recordings", "ls").stdout, "the recording is listed", mission)
-    assert "42-answer" in joe.tsh("play", sid).stdout
+    until(lambda: "42-answer" in joe.tsh("play", sid).stdout, "all of the recording has come", mission)
 
 
 def test_the_status_tells_that_the_invite_was_used(mission: Release, joe: Someone) -> None:
