@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 from urllib.parse import parse_qs
 
 from aiohttp import web
+from pydantic import BaseModel, ValidationError
 
 from runtime.core.errors import InvalidInput
 from runtime.proxy.limits import WebLimits
 
 FORM = "application/x-www-form-urlencoded"
 MAX_FIELDS = 16
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read_body(request: web.Request, content_type: str, limits: WebLimits) -> bytes:
@@ -41,3 +45,13 @@ async def read_form(request: web.Request, limits: WebLimits) -> dict[str, str]:
     except ValueError:
         raise InvalidInput("the form did not arrive as a browser sends it", hint="Fill it in once more.") from None
     return {name: values[0] for name, values in fields.items()}
+
+
+def parse_json(model: type[Body], content: bytes, hint: str) -> Body:
+    """Return a body of JSON as what it stands for. Raises InvalidInput, which names the first field that is wrong."""
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the body"
+        raise InvalidInput(f"{field}: {first['msg']}", hint=hint) from None

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from runtime.api import methods
 from runtime.api.client import AuthClient
@@ -16,13 +16,16 @@ from runtime.api.trust_messages import LeafRequest
 from runtime.core.errors import InvalidInput
 from runtime.pki.introduction import NONCE_CHARACTERS, introduce
 from runtime.pki.keys import load_private_key
-from runtime.proxy.body import read_body
+from runtime.proxy.body import parse_json, read_body
 from runtime.proxy.limits import InFlight, WebLimits
 from runtime.service.identity import StoredIdentity
 
 PATH = "/webapi/trust"
 _NONCE = re.compile(rf"[0-9a-f]{{{NONCE_CHARACTERS}}}\Z")
 _Text = Annotated[str, Field(max_length=1024)]
+
+
+_HINT = "Send JSON with token, cluster, host_keys and proof."
 
 
 class LeafBody(BaseModel):
@@ -77,7 +80,7 @@ class TrustRoutes:
     async def accept(self, request: web.Request) -> web.Response:
         """Pass a leaf's token on, and return whom it may believe. Raises AccessDenied, AlreadyExists, InvalidInput."""
         address = request.remote or ""
-        body = _parse(await read_body(request, "application/json", self._limits))
+        body = parse_json(LeafBody, await read_body(request, "application/json", self._limits), _HINT)
         with self._credentials.slot(address):
             reply = await self._auth.call(
                 methods.TRUSTED_ACCEPT,
@@ -86,14 +89,3 @@ class TrustRoutes:
                 ),
             )
         return web.json_response(reply.model_dump(mode="json"))
-
-
-def _parse(content: bytes) -> LeafBody:
-    try:
-        return LeafBody.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"])) or "the body"
-        raise InvalidInput(
-            f"{field}: {first['msg']}", hint="Send JSON with token, cluster, host_keys and proof."
-        ) from None

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.core.defaults import MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL
-from runtime.core.errors import InvalidInput
-from runtime.proxy.body import read_body
+from runtime.proxy.body import parse_json, read_body
 from runtime.proxy.limits import InFlight, WebLimits
 
 _SHORTEST, _LONGEST = (int(ttl.total_seconds()) for ttl in (MIN_CERTIFICATE_TTL, MAX_CERTIFICATE_TTL))
@@ -22,6 +21,9 @@ def _printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("has control characters in it")
     return text
+
+
+_HINT = "Send JSON with user, password, otp, public_key and ttl."
 
 
 class LoginBody(BaseModel):
@@ -57,7 +59,7 @@ class WebApi:
     async def log_in(self, request: web.Request) -> web.Response:
         """Pass on what was typed, and return the certificate. Raises AccessDenied, InvalidInput, Unavailable."""
         address = request.remote or ""
-        typed = _parse(await read_body(request, "application/json", self._limits))
+        typed = parse_json(LoginBody, await read_body(request, "application/json", self._limits), _HINT)
         with self._credentials.slot(address):
             reply = await self._auth.call(
                 methods.LOGIN,
@@ -73,14 +75,3 @@ class WebApi:
                 ),
             )
         return web.json_response(reply.model_dump(mode="json"))
-
-
-def _parse(body: bytes) -> LoginBody:
-    try:
-        return LoginBody.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"])) or "the body"
-        raise InvalidInput(
-            f"{field}: {first['msg']}", hint="Send JSON with user, password, otp, public_key and ttl."
-        ) from None
