@@ -34,7 +34,7 @@ PATH = "/webapi/trust"
 TIMEOUT_SECONDS = 15.0
 MAX_ANSWER_BYTES = 256 * 1024
 
-_NEW_TOKEN = "On the root make a new one, tctl tokens add --type=trusted_cluster, and put it into the Secret."  # noqa: S105
+_NEW_TOKEN = "On the root make a new one, tctl tokens add --type=trusted_cluster, and put it into the Secret."  # noqa: S105 - what to do, no token
 
 
 class NotTrusted(TeleportError):

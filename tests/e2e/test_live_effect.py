@@ -131,7 +131,7 @@ def test_what_kubectl_edits_counts_for_the_next_session(world: World) -> None:
     ]
     took = [effect(lambda: world.apply(DEV, JOE), ssh, lets_in=True)]
     for spec, lets_in in edits:
-        took.append(effect(lambda spec=spec: world.edit("role", "dev", **spec), ssh, lets_in=lets_in))  # type: ignore[misc]
+        took.append(effect(lambda spec=spec: world.edit("role", "dev", **spec), ssh, lets_in=lets_in))  # type: ignore[misc]  # mypy infers no lambda with a default
     assert statistics.median(took) < EFFECT_SECONDS, took
 
     home = world.folder / "home"
