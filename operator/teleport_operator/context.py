@@ -7,8 +7,8 @@ from datetime import datetime
 
 from runtime.backend.base import Backend
 from runtime.core.clock import Clock
-from teleport_operator.api_server import ApiServer
 from teleport_operator.facts import Facts
+from teleport_operator.kubernetes.api_server import ApiServer
 from teleport_operator.metrics import OperatorMetrics
 from teleport_operator.objects import Objects, Ref
 

@@ -11,9 +11,9 @@ from runtime.core.errors import TeleportError
 from runtime.core.resources import Origin, User
 from runtime.reconcile import Owner
 from teleport_operator.context import Context
-from teleport_operator.invitations import Invitation
-from teleport_operator.invite_secrets import InviteSecret
-from teleport_operator.reconciling import reason_of, text_of
+from teleport_operator.secrets.invites import InviteSecret
+from teleport_operator.verdicts.invitations import Invitation
+from teleport_operator.verdicts.reconciling import reason_of
 
 
 async def invite(context: Context, user: User, body: Mapping[str, Any]) -> Invitation:
@@ -41,7 +41,7 @@ async def invite(context: Context, user: User, body: Mapping[str, Any]) -> Invit
     except TeleportError as error:
         if before is None:
             raise
-        return Invitation(trouble=(reason_of(error), text_of(error)))
+        return Invitation(trouble=(reason_of(error), error.in_full))
 
 
 def told(body: Mapping[str, Any]) -> Mapping[str, object]:

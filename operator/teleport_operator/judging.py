@@ -11,17 +11,17 @@ from typing import Any
 
 from runtime.core.errors import TeleportError
 from runtime.core.resources import DriftPolicy, Resource, Token, TrustedCluster, User
-from teleport_operator import invitations
-from teleport_operator.conditions import Condition, Reason, status_with
 from teleport_operator.context import Context
-from teleport_operator.credentials import credentials_of, means_of
 from teleport_operator.inviting import invite, told
 from teleport_operator.objects import Known, Ref
-from teleport_operator.reconciling import Given, Unready, Verdict, declare, failed, read_document
-from teleport_operator.referenced import NotedSecrets, secrets_of
+from teleport_operator.secrets.credentials import credentials_of, trust_means_of
+from teleport_operator.secrets.referenced import NotedSecrets, secrets_of
+from teleport_operator.secrets.tokens import value_of
 from teleport_operator.settings import RECHECK_SECONDS, retry_delay
-from teleport_operator.token_secrets import value_of
-from teleport_operator.trust import read_told, with_trust
+from teleport_operator.verdicts import invitations
+from teleport_operator.verdicts.conditions import Condition, Reason, status_with
+from teleport_operator.verdicts.reconciling import Given, Unready, Verdict, declare, failed, read_document
+from teleport_operator.verdicts.trust import read_told, with_trust
 
 Body = Mapping[str, Any]
 """An object as the API server gives it."""
@@ -105,7 +105,7 @@ async def _given(found: NotedSecrets, context: Context, resource: Resource, uid:
             case User():
                 return Given(credentials=await credentials_of(found, context.backend, resource))
             case TrustedCluster():
-                return Given(value=await means_of(found, resource))
+                return Given(means=await trust_means_of(found, context.backend, resource))
     except Unready as trouble:
         if isinstance(resource, Token):
             raise

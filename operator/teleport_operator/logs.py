@@ -7,7 +7,7 @@ import logging
 from prometheus_client import Counter
 
 from runtime.service.logs import configure as configure_lines
-from runtime.service.settings import Log
+from runtime.service.sections.teleport import Log
 
 OBJECTS = "kopf.objects"
 """kopf's logger of what concerns one object; handlers log there too."""

@@ -31,15 +31,16 @@ from runtime.core.errors import AccessDenied, InvalidInput, TeleportError, Unava
 from runtime.service.health import Diagnostics
 from runtime.service.metrics import CountedBackend
 from runtime.service.settings import Settings
-from teleport_operator import documents, logs
-from teleport_operator.api_server import ApiServer
+from teleport_operator import logs
 from teleport_operator.context import Context
 from teleport_operator.facts import Facts
 from teleport_operator.handlers import drift, roles, tokens, trusted_clusters, users
-from teleport_operator.lease import Election, disarm
+from teleport_operator.kubernetes import documents
+from teleport_operator.kubernetes.api_server import ApiServer
+from teleport_operator.kubernetes.lease import Election, disarm
+from teleport_operator.kubernetes.watches import Watches
 from teleport_operator.metrics import OperatorMetrics
 from teleport_operator.settings import OperatorSettings, kopf_settings, read_settings
-from teleport_operator.watches import Watches
 
 __all__ = ["drift", "roles", "tokens", "trusted_clusters", "users"]  # importing a handler's module registers it
 

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from runtime.service.metrics import Metrics
-from teleport_operator.watches import Watches
+from teleport_operator.kubernetes.watches import Watches
 
 
 class OperatorMetrics(Metrics):

@@ -14,9 +14,10 @@ from runtime.core.errors import InvalidInput, InvalidSettings
 from runtime.core.resources.names import ADDRESS_PATTERN
 from runtime.service.flags import Flags
 from runtime.service.load import load_settings
-from runtime.service.settings import Log, Settings, Severity
+from runtime.service.sections.teleport import Log, Severity
+from runtime.service.settings import Settings
 from runtime.service.values import Address, parse_address
-from teleport_operator.digests import DigestStorage
+from teleport_operator.kubernetes.digests import DigestStorage
 
 FINALIZER = "teleport.internal/operator"
 """Keeps a deleted document until the backend has forgotten it. With the operator gone for good, remove it by hand."""

@@ -10,12 +10,12 @@ from typing import Any
 import kopf
 
 from teleport_operator.context import Context
-from teleport_operator.drift import Drift
-from teleport_operator.looking import Looking
-from teleport_operator.occasions import follow_deadlines, follow_public
-from teleport_operator.secret_watch import SecretWatch
+from teleport_operator.following.drift import Drift
+from teleport_operator.following.looking import Looking
+from teleport_operator.following.occasions import follow_deadlines, follow_public
+from teleport_operator.following.secret_watch import SecretWatch
+from teleport_operator.kubernetes.watches import Watches
 from teleport_operator.settings import OperatorSettings
-from teleport_operator.watches import Watches
 
 logger = logging.getLogger(__name__)
 

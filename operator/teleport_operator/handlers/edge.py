@@ -9,12 +9,12 @@ import kopf
 
 from runtime.core.errors import InvalidInput, TeleportError, Unavailable
 from runtime.core.resources import DeletionPolicy
-from teleport_operator.conditions import has_turned
 from teleport_operator.context import Context
-from teleport_operator.invitations import severity_of
 from teleport_operator.judging import conditions_of, judge, news_of_invite, ref_of, status_after
-from teleport_operator.reconciling import Unready, forget, text_of
 from teleport_operator.settings import LONGEST_AWAY_SECONDS, LONGEST_RETRY_SECONDS, retry_delay
+from teleport_operator.verdicts.conditions import has_turned
+from teleport_operator.verdicts.invitations import severity_of
+from teleport_operator.verdicts.reconciling import Unready, forget
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
@@ -32,7 +32,7 @@ async def declared(
     """Bring the backend to what a document says: a new one, a changed one, or one found at the start.
 
     Raises kopf's errors: one to try again after, unless only a person can mend the document. What waits for something
-    else is done with here, and costs nothing until that changes (`teleport_operator.looking`).
+    else is done with here, and costs nothing until that changes (`teleport_operator.following.looking`).
     """
     context: Context = memo.context
     verdict, error = await judge(context, kind, body)
@@ -71,12 +71,12 @@ async def deleted(
         _verdict, trouble = await judge(context, kind, body)
         context.objects.forget(ref_of(kind, body))
         if trouble is not None and not isinstance(trouble, InvalidInput):
-            raise kopf.TemporaryError(text_of(trouble), delay=_delay(trouble, retry)) from trouble
+            raise kopf.TemporaryError(trouble.in_full, delay=_delay(trouble, retry)) from trouble
     try:
         step = await forget(context.backend, context.clock, kind, name, body.metadata.namespace, policy)
     except TeleportError as error:
         context.metrics.reconciles.labels(kind, "failed").inc()
-        raise kopf.TemporaryError(text_of(error), delay=_delay(error, retry)) from error
+        raise kopf.TemporaryError(error.in_full, delay=_delay(error, retry)) from error
     context.metrics.reconciles.labels(kind, "written" if step.writes else "unchanged").inc()
     logger.info("%s %s: %s", kind.lower(), name, "deleted" if step.writes else step.message)
 
@@ -84,8 +84,8 @@ async def deleted(
 def as_kopf_error(error: TeleportError, retry: int) -> kopf.PermanentError | kopf.TemporaryError:
     """Return what tells kopf whether trying again can help: not for a document that somebody has to change."""
     if isinstance(error, InvalidInput) and not isinstance(error, Unready):
-        return kopf.PermanentError(text_of(error))
-    return kopf.TemporaryError(text_of(error), delay=_delay(error, retry))
+        return kopf.PermanentError(error.in_full)
+    return kopf.TemporaryError(error.in_full, delay=_delay(error, retry))
 
 
 def _delay(error: TeleportError, retry: int) -> float:

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from runtime.core import errors
-from teleport_operator import api_server
-from teleport_operator.api_server import MAX_REQUESTS, ApiServer
+from teleport_operator.kubernetes import api_server
+from teleport_operator.kubernetes.api_server import MAX_REQUESTS, ApiServer
 from tests.e2e.kubernetes.certificates import Authority
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runtime.reconcile import Reason as PlanReason
-from teleport_operator.conditions import Reason, has_turned, ready, status_with, synced
+from teleport_operator.verdicts.conditions import Reason, has_turned, ready, status_with, synced
 
 NOW = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)

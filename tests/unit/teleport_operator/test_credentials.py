@@ -14,12 +14,13 @@ from runtime.backend.memory import MemoryBackend
 from runtime.core.clock import ManualClock
 from runtime.core.errors import NotFound
 from runtime.core.resources import Resource, TrustedCluster, User, read_object
+from runtime.pki.sealed_token import token_in
 from runtime.pki.sealing import SealingKey
-from teleport_operator.api_server import ApiServer
-from teleport_operator.credentials import credentials_of, means_of
+from teleport_operator.kubernetes.api_server import ApiServer
 from teleport_operator.objects import NO_SECRET, Objects, Ref
-from teleport_operator.reconciling import Unready
-from teleport_operator.referenced import NotedSecrets, secrets_of
+from teleport_operator.secrets.credentials import credentials_of, trust_means_of
+from teleport_operator.secrets.referenced import NotedSecrets, secrets_of
+from teleport_operator.verdicts.reconciling import Unready
 
 PASSWORD = "correct horse battery staple"
 SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -154,21 +155,29 @@ async def test_before_auth_has_run(backend: MemoryBackend) -> None:
     assert caught.value.reason == "NoAuthServer"
 
 
-async def test_what_a_trusted_cluster_is_joined_by() -> None:
-    """A token with the pin beside it, or authorities; nothing else that is in the Secret."""
+async def test_what_a_trusted_cluster_is_joined_by(backend: MemoryBackend) -> None:
+    """A token with the pin beside it, sealed to auth, or authorities; nothing else that is in the Secret."""
     found, _ = noted(
         secret("join", {"token": "t0ken\n", "caPin": "SHA256:x", "password": PASSWORD}), secret("ca", {"pub": "key a"})
     )
     by_token = cluster(tokenSecretRef={"name": "join"})
-    assert json.loads(await means_of(found, by_token)) == {"token": "t0ken", "caPin": "SHA256:x"}
+    means = await trust_means_of(found, backend, by_token)
+    assert "t0ken" not in means.model_dump_json()
+    assert (token_in(means, KEY, cluster="main"), means.ca_pin, means.ca) == ("t0ken", "SHA256:x", None)
     by_key = cluster(caSecretRef={"name": "ca", "key": "pub"})
-    assert json.loads(await means_of(found, by_key)) == {"ca": "key a"}
+    means = await trust_means_of(found, backend, by_key)
+    assert (means.has_token, means.ca_pin, means.ca) == (False, None, "key a")
     for lacking, said in (
         (cluster(caSecretRef={"name": "ca"}), "has no key ca"),
         (cluster(tokenSecretRef={"name": "gone"}), "there is no Secret gone, which spec.tokenSecretRef names"),
     ):
         with pytest.raises(Unready, match=said):
-            await means_of(found, lacking)
+            await trust_means_of(found, backend, lacking)
+    await backend.delete("public/sealing-key")
+    assert await trust_means_of(found, backend, by_key) == means  # which is no secret
+    with pytest.raises(Unready, match="no auth server has run") as caught:
+        await trust_means_of(found, backend, by_token)
+    assert caught.value.reason == "NoAuthServer"
 
 
 def test_which_secrets_a_document_refers_to() -> None:

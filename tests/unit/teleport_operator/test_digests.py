@@ -8,7 +8,7 @@ from typing import Any
 import kopf
 import pytest
 
-from teleport_operator.digests import DigestStorage
+from teleport_operator.kubernetes.digests import DigestStorage
 
 STORAGE = DigestStorage("kopf.zalando.org")
 USER = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runtime.core.errors import AlreadyExists, InvalidResource, NotFound, Unavailable
-from teleport_operator.documents import LABEL, Folder, apply, documents, keep
+from teleport_operator.kubernetes.documents import LABEL, Folder, apply, documents, keep
 
 TOKEN = """
 apiVersion: teleport.internal/v1

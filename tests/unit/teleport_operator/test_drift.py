@@ -16,15 +16,15 @@ from runtime.core.clock import ManualClock
 from runtime.core.errors import CompareFailed, NotFound, Unavailable
 from runtime.core.resources import Origin, Resource, decode, encode, key_of, read_object
 from runtime.core.resources.user import User
-from teleport_operator import looking
-from teleport_operator.api_server import ApiServer
 from teleport_operator.context import Context
-from teleport_operator.drift import Drift
+from teleport_operator.following import looking
+from teleport_operator.following.drift import Drift
+from teleport_operator.following.looking import Looking
 from teleport_operator.judging import judge, status_after
-from teleport_operator.looking import Looking
+from teleport_operator.kubernetes.api_server import ApiServer
+from teleport_operator.kubernetes.watches import Watches
 from teleport_operator.metrics import OperatorMetrics
 from teleport_operator.objects import Ref
-from teleport_operator.watches import Watches
 
 CLOCK = ManualClock(datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC))
 OBJECTS = "/apis/teleport.internal/v1/namespaces/team"

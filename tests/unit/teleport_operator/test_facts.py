@@ -16,14 +16,14 @@ from runtime.core.cluster_facts import ClusterFacts, ProxyAddresses
 from runtime.core.errors import AccessDenied
 from runtime.core.keys import CLUSTER_FACTS
 from runtime.core.resources import encode
-from teleport_operator import occasions
-from teleport_operator.api_server import ApiServer
 from teleport_operator.context import Context
 from teleport_operator.facts import Facts
-from teleport_operator.looking import Looking
+from teleport_operator.following import occasions
+from teleport_operator.following.looking import Looking
+from teleport_operator.kubernetes.api_server import ApiServer
+from teleport_operator.kubernetes.watches import Watches
 from teleport_operator.metrics import OperatorMetrics
 from teleport_operator.objects import Known, Ref
-from teleport_operator.watches import Watches
 
 RECORD = ClusterFacts(
     name="main", ca_pins=("SHA256:new", "SHA256:old"), proxies=(ProxyAddresses(web="web:443", ssh="web:3023"),)

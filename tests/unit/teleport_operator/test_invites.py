@@ -18,14 +18,14 @@ from runtime.core.keys import resource
 from runtime.core.resources import Origin, SignupInvite, User, decode, encode, key_of
 from runtime.core.resources.token import digest_of
 from runtime.core.resources.user import RENEW_INVITE
-from teleport_operator.api_server import ApiServer
 from teleport_operator.context import Context
 from teleport_operator.facts import Facts
 from teleport_operator.judging import judge, news_of_invite, status_after
+from teleport_operator.kubernetes.api_server import ApiServer
+from teleport_operator.kubernetes.watches import Watches
 from teleport_operator.metrics import OperatorMetrics
 from teleport_operator.objects import Ref
-from teleport_operator.reconciling import Verdict
-from teleport_operator.watches import Watches
+from teleport_operator.verdicts.reconciling import Verdict
 
 SECRET = "/api/v1/namespaces/team/secrets/joe-invite"
 WEB = "proxy.example.com:443"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from teleport_operator.lease import (
+from teleport_operator.kubernetes.lease import (
     FENCE_SECONDS,
     GIVE_UP_SECONDS,
     LEASE_SECONDS,
@@ -71,7 +71,8 @@ def test_the_times_leave_no_gap() -> None:
 
 def test_the_kernel_ends_a_process_that_hangs() -> None:
     """What no longer renews ends by SIGALRM though it does nothing, and what is disarmed in time lives."""
-    script = "from teleport_operator.lease import arm, disarm; import signal; arm({}); {}signal.sigtimedwait([], 3)"
+    made = "from teleport_operator.kubernetes.lease import arm, disarm; import signal; "
+    script = made + "arm({}); {}signal.sigtimedwait([], 3)"
     hanging = subprocess.run([sys.executable, "-c", script.format(0.2, "")], timeout=30, check=False, cwd="operator")
     assert hanging.returncode == -signal.SIGALRM
     saved = subprocess.run(

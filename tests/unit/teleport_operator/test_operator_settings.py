@@ -6,7 +6,7 @@ import kopf
 import pytest
 
 from runtime.core.errors import AccessDenied, InvalidResource, InvalidSettings, Unavailable
-from runtime.service.settings import Severity
+from runtime.service.sections.teleport import Severity
 from runtime.service.values import Address
 from teleport_operator.handlers.edge import as_kopf_error
 from teleport_operator.settings import (

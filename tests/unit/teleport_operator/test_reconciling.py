@@ -12,10 +12,10 @@ import pytest
 from runtime.backend.memory import MemoryBackend
 from runtime.core.clock import ManualClock
 from runtime.core.errors import AccessDenied, InvalidResource, TeleportError, Unavailable
-from runtime.core.resources import Origin, Resource, Token, encode, key_of, read_object
-from teleport_operator.conditions import Reason
+from runtime.core.resources import Origin, Resource, Token, encode, key_of
 from teleport_operator.handlers.edge import as_kopf_error
-from teleport_operator.reconciling import (
+from teleport_operator.verdicts.conditions import Reason
+from teleport_operator.verdicts.reconciling import (
     Given,
     Unready,
     Verdict,
@@ -25,22 +25,10 @@ from teleport_operator.reconciling import (
     read_document,
     reason_of,
 )
+from tests.unit.teleport_operator.declared import document, user
 
 CLOCK = ManualClock(datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC))
 VALUE = "1f0e2d3c4b5a69788796a5b4c3d2e1f0"
-
-
-def document(kind: str, name: str, *, namespace: str = "team", adopt: bool = False, **spec: Any) -> Resource:
-    """Return a document of that namespace."""
-    annotations = {"teleport.internal/adopt": "true"} if adopt else {}
-    metadata = {"name": name, "namespace": namespace, "annotations": annotations}
-    data = {"apiVersion": "teleport.internal/v1", "kind": kind, "metadata": metadata, "spec": spec}
-    return read_object(data, source="test")
-
-
-def user(*logins: str, roles: tuple[str, ...] = (), namespace: str = "team", adopt: bool = False) -> Resource:
-    """Return the document of user joe."""
-    return document("User", "joe", namespace=namespace, adopt=adopt, logins=list(logins or ("joe",)), roles=list(roles))
 
 
 ROLE = document("Role", "dev", allow={"logins": ["dev"]})

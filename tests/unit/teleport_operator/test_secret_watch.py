@@ -16,14 +16,14 @@ import pytest
 from runtime.backend.memory import MemoryBackend
 from runtime.core.clock import ManualClock
 from runtime.core.errors import AccessDenied, Unavailable
-from teleport_operator import secret_watch
-from teleport_operator.api_server import ApiServer
 from teleport_operator.context import Context
-from teleport_operator.looking import Looking, Needed, anyhow
+from teleport_operator.following import secret_watch
+from teleport_operator.following.looking import Looking, Needed, anyhow
+from teleport_operator.following.secret_watch import LIST_FORM, WATCH_FORM, SecretWatch
+from teleport_operator.kubernetes.api_server import ApiServer
+from teleport_operator.kubernetes.watches import Watches
 from teleport_operator.metrics import OperatorMetrics
 from teleport_operator.objects import NO_SECRET, Ref
-from teleport_operator.secret_watch import LIST_FORM, WATCH_FORM, SecretWatch
-from teleport_operator.watches import Watches
 
 CLOCK = ManualClock(datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC))
 WEB = Ref("Token", "team", "web")

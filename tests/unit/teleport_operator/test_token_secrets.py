@@ -11,9 +11,9 @@ import pytest
 
 from runtime.core.errors import AlreadyExists, CompareFailed, NotFound, Unavailable
 from runtime.core.resources import Token, read_object
-from teleport_operator.conditions import Reason
-from teleport_operator.reconciling import Unready
-from teleport_operator.token_secrets import MADE_AT, OPT_IN, value_of
+from teleport_operator.secrets.tokens import MADE_AT, OPT_IN, value_of
+from teleport_operator.verdicts.conditions import Reason
+from teleport_operator.verdicts.reconciling import Unready
 
 VALUE = "1f0e2d3c4b5a69788796a5b4c3d2e1f0"
 SECRETS = "/api/v1/namespaces/team/secrets"

@@ -11,14 +11,15 @@ import pytest
 from runtime.backend.memory import MemoryBackend
 from runtime.core.clock import ManualClock
 from runtime.core.resources import TrustedCluster, encode
+from runtime.core.resources.trusted_cluster import means_of
 from runtime.core.trust_status import PREFIX as TRUSTED
 from runtime.core.trust_status import TrustReason, TrustStatus
 from runtime.core.tunnel_status import PREFIX as TUNNELS
 from runtime.core.tunnel_status import TunnelStatus
-from teleport_operator.conditions import has_turned
-from teleport_operator.reconciling import Given, Verdict, declare
-from teleport_operator.trust import Told, cluster_of, read_told, with_trust
-from tests.unit.teleport_operator.test_reconciling import document
+from teleport_operator.verdicts.conditions import has_turned
+from teleport_operator.verdicts.reconciling import Given, Verdict, declare
+from teleport_operator.verdicts.trust import Told, cluster_of, read_told, with_trust
+from tests.unit.teleport_operator.declared import document
 
 CLOCK = ManualClock(datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC))
 VALUE = '{"ca": "ssh-ed25519 AAAA"}'
@@ -42,7 +43,7 @@ def cluster(**spec: Any) -> TrustedCluster:
 
 def digest(of: TrustedCluster) -> str:
     """Return what tells its Secret from others."""
-    means = of.with_value(VALUE).metadata.means
+    means = of.given(means_of(VALUE)).metadata.means
     assert means is not None
     return means.digest
 
@@ -55,7 +56,7 @@ def status(reason: TrustReason, *, of: str = "") -> TrustStatus:
 async def judged(backend: MemoryBackend, told: Told, **spec: Any) -> Verdict:
     """Return what is said of the document with what is told."""
     given = cluster(**spec)
-    return with_trust(await declare(backend, CLOCK, given, Given(value=VALUE)), given, told)
+    return with_trust(await declare(backend, CLOCK, given, Given(means=means_of(VALUE))), given, told)
 
 
 def said(verdict: Verdict) -> dict[str, tuple[bool, str]]:

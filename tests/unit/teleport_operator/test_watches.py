@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from teleport_operator.watches import Watched, Watches, what_is_watched
+from teleport_operator.kubernetes.watches import Watched, Watches, what_is_watched
 
 USERS = "/apis/teleport.internal/v1/users"
 

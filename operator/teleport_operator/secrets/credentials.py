@@ -1,7 +1,7 @@
-"""What Users and TrustedClusters take from their Secrets. A machine's credentials are sealed to auth.
+"""What Users and TrustedClusters take from their Secrets: a machine's credentials and a leaf's token, sealed to auth.
 
-The operator may write documents and nothing else. So what the Secret holds goes into the User's record in a box that
-auth alone opens (`runtime.auth.unsealing`); the box is made once for each version of the Secret.
+The operator may write documents and nothing else. So what the Secret holds goes into the document's record in a box
+that auth alone opens; the box is made once for each version of the Secret.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from runtime.backend.base import Backend
 from runtime.core import keys
 from runtime.core.errors import NotFound
 from runtime.core.resources import SealedCredentials, TrustedCluster, User
-from runtime.core.resources.trusted_cluster import CA_PIN_KEY
+from runtime.core.resources.trusted_cluster import CA_PIN_KEY, TrustMeans, means_of
+from runtime.pki.sealed_token import sealed
 from runtime.pki.sealing import seal
-from teleport_operator.conditions import Reason
-from teleport_operator.reconciling import Unready
-from teleport_operator.referenced import NotedSecrets, usable
+from teleport_operator.secrets.referenced import NotedSecrets, usable
+from teleport_operator.verdicts.conditions import Reason
+from teleport_operator.verdicts.reconciling import Unready
 
 PASSWORD, OTP_SECRET = "password", "otpSecret"
 MAX_VALUE = 1024
@@ -43,14 +44,7 @@ async def credentials_of(found: NotedSecrets, backend: Backend, user: User) -> S
     content = {PASSWORD: _text(secret, ref.name, PASSWORD).rstrip("\r\n")}
     if OTP_SECRET in (secret.get("data") or {}):
         content[OTP_SECRET] = _text(secret, ref.name, OTP_SECRET).strip()
-    try:
-        public = base64.b64decode((await backend.get(keys.SEALING_KEY)).value)
-    except NotFound:
-        raise Unready(
-            Reason.NO_AUTH,
-            "no auth server has run with this storage yet: credentials are for it alone",
-            hint="Start one.",
-        ) from None
+    public = await _sealing_key(backend, "credentials are")
     metadata = secret["metadata"]
     key_id = hashlib.sha256(public).hexdigest()[:16]
     return SealedCredentials(
@@ -59,11 +53,11 @@ async def credentials_of(found: NotedSecrets, backend: Backend, user: User) -> S
     )
 
 
-async def means_of(found: NotedSecrets, cluster: TrustedCluster) -> str:
-    """Return what a TrustedCluster's Secret gives, as `TrustedCluster.means_in` has it.
+async def trust_means_of(found: NotedSecrets, backend: Backend, cluster: TrustedCluster) -> TrustMeans:
+    """Return what a TrustedCluster's Secret gives, a token sealed.
 
-    Raises Unready for a Secret that is not there, not ours to use or holds nothing of use, and what the API server
-    raises.
+    Raises Unready for a Secret that is not there, not ours to use or holds nothing of use, and for a token while auth
+    has never run; and what the API server and the backend raise.
     """
     name, key = cluster.secret()
     field = "spec.tokenSecretRef" if cluster.spec.token_secret_ref else "spec.caSecretRef"
@@ -71,9 +65,24 @@ async def means_of(found: NotedSecrets, cluster: TrustedCluster) -> str:
     given = {key: _text(secret, name, key, longest=MAX_AUTHORITIES)}
     if CA_PIN_KEY in (secret.get("data") or {}):
         given[CA_PIN_KEY] = _text(secret, name, CA_PIN_KEY, longest=MAX_PIN)
-    means = cluster.means_in(given)
-    assert means is not None  # noqa: S101 - the key is there
-    return means
+    value = cluster.means_in(given)
+    assert value is not None  # noqa: S101 - the key is there
+    means = means_of(value)
+    if means.token is None:
+        return means
+    return sealed(means, await _sealing_key(backend, "the token is"), cluster=cluster.name)
+
+
+async def _sealing_key(backend: Backend, what: str) -> bytes:
+    """Return the public half of auth's key. Raises Unready, Unavailable."""
+    try:
+        return base64.b64decode((await backend.get(keys.SEALING_KEY)).value)
+    except NotFound:
+        raise Unready(
+            Reason.NO_AUTH,
+            f"no auth server has run with this storage yet: {what} for it alone",
+            hint="Start one.",
+        ) from None
 
 
 def _text(secret: Mapping[str, Any], name: str, key: str, *, longest: int = MAX_VALUE) -> str:

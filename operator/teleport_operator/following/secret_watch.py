@@ -16,10 +16,10 @@ from urllib.parse import urlencode
 
 from runtime.core.errors import AccessDenied, TeleportError, Unavailable
 from teleport_operator.context import Context
-from teleport_operator.looking import SECRETS, Looking
+from teleport_operator.following.looking import SECRETS, Looking
+from teleport_operator.kubernetes.watches import Watched, Watches
 from teleport_operator.objects import NO_SECRET, Ref
-from teleport_operator.token_secrets import OPT_IN
-from teleport_operator.watches import Watched, Watches
+from teleport_operator.secrets.tokens import OPT_IN
 
 logger = logging.getLogger(__name__)
 

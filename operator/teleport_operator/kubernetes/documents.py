@@ -32,7 +32,7 @@ AGAIN_SECONDS = 60.0
 
 
 class Api(Protocol):
-    """What is needed of the API server (`teleport_operator.api_server.ApiServer`)."""
+    """What is needed of the API server (`teleport_operator.kubernetes.api_server.ApiServer`)."""
 
     async def get(self, path: str) -> dict[str, Any]:
         """Return an object, or a list of them. Raises NotFound."""

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from runtime.backend.base import Delete, Put, Snapshot
 from runtime.core.keys import RESOURCES
 from teleport_operator.context import Context
-from teleport_operator.looking import BACKEND, ROLES, Looking
+from teleport_operator.following.looking import BACKEND, ROLES, Looking
 from teleport_operator.objects import Ref
 
 _PREFIX = f"{RESOURCES}/"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from runtime.backend.base import Backend
 from runtime.backend.documents import BackendDocuments
 from runtime.core.clock import Clock
 from runtime.core.errors import AccessDenied, InvalidInput, InvalidResource, TeleportError
 from runtime.core.resources import DeletionPolicy, Origin, Resource, SealedCredentials, Token, User, encode, read_object
+from runtime.core.resources.trusted_cluster import TrustMeans
 from runtime.core.yaml_marks import show_path
 from runtime.reconcile import (
     Action,
@@ -26,10 +28,10 @@ from runtime.reconcile import (
     remove,
 )
 from runtime.reconcile import Reason as PlanReason
-from teleport_operator import invitations
-from teleport_operator.conditions import Condition, Reason, ready, synced
-from teleport_operator.invitations import Invitation
 from teleport_operator.objects import Known
+from teleport_operator.verdicts import invitations
+from teleport_operator.verdicts.conditions import Condition, Reason, ready, synced
+from teleport_operator.verdicts.invitations import Invitation
 
 
 class Unready(InvalidInput):
@@ -45,8 +47,10 @@ class Given:
     """What the Secret gives that a document refers to."""
 
     value: str | None = field(default=None, repr=False)
-    """A token's, or what a trusted cluster is joined by."""
+    """A token's."""
     credentials: SealedCredentials | None = None
+    means: TrustMeans | None = None
+    """By which a trusted cluster is joined."""
     trouble: Unready | None = None
     """Why it gives nothing: the rest of the document is written, and Ready tells of this."""
     invitation: Invitation = field(default_factory=Invitation)
@@ -104,6 +108,7 @@ async def declare(
         resource,
         given.value,
         credentials=given.credentials,
+        means=given.means,
         invite=given.invitation.new,
         person=given.person,
     )
@@ -112,19 +117,18 @@ async def declare(
         step = decide(Desired(resource), there, owner, now=clock.now())
         if step.writes:
             message = f"was changed elsewhere, and stays so (driftPolicy is Report): {_changed(step)}"
-            drifted = (synced(Reason.DRIFTED, message, status=False), ready(Reason.DRIFTED, message))
-            return Verdict(drifted, "drifted", known=_known(resource, there.resource if there else None))
+            known = _known(resource, there.resource if there else None)
+            return Verdict(_neither(Reason.DRIFTED, message), "drifted", known=known)
     step = (await reconcile(documents, desired, owner, clock)).step
     if step.action is Action.REFUSE:
-        message = f"{step.message}. {step.hint}"
-        conditions = (synced(step.reason, message, status=False), ready(step.reason, message))
+        conditions = _neither(step.reason, f"{step.message}. {step.hint}")
         return Verdict(conditions, "refused", known=Known(None, named_roles(resource), refused=True))
     missing = await _missing_roles(documents, resource)
     there_are = [role for role in named_roles(resource) if role not in missing]
     findings = (*step.findings, *missing_roles(resource, there_are))
     held = synced(Reason.RECONCILED, "the backend holds it as declared", status=True)
     if given.trouble is not None:
-        summed_up = ready(given.trouble.reason, text_of(given.trouble))
+        summed_up = ready(given.trouble.reason, given.trouble.in_full)
     else:
         summed_up = ready(findings[0].reason, _text(findings)) if findings else ready(Reason.RECONCILED, held.message)
     invited = _invited(step, given, clock.now())
@@ -159,8 +163,7 @@ async def forget(
 
 def failed(error: TeleportError) -> Verdict:
     """Return what is to be said of a document that an error kept from being reconciled."""
-    message = text_of(error)
-    return Verdict((synced(reason_of(error), message, status=False), ready(reason_of(error), message)), "failed")
+    return Verdict(_neither(reason_of(error), error.in_full), "failed")
 
 
 def reason_of(error: TeleportError) -> Reason:
@@ -175,11 +178,6 @@ def reason_of(error: TeleportError) -> Reason:
     return Reason.UNAVAILABLE
 
 
-def text_of(error: TeleportError) -> str:
-    """Return what happened and what to do next, as one text."""
-    return f"{error}. {error.hint}" if error.hint else str(error)
-
-
 def read_document(body: Mapping[str, object], kind: str) -> Resource:
     """Return the resource of an object from the API server. Raises InvalidResource."""
     resource = read_object({**body}, source="the document")
@@ -191,6 +189,11 @@ def read_document(body: Mapping[str, object], kind: str) -> Resource:
 async def _missing_roles(documents: Documents, resource: Resource) -> tuple[str, ...]:
     """Return the roles that the document names and that nobody declares."""
     return tuple([role for role in named_roles(resource) if await documents.get("Role", role) is None])
+
+
+def _neither(reason: StrEnum, message: str) -> tuple[Condition, ...]:
+    """Return what is said of a document that the backend does not hold as it is declared."""
+    return synced(reason, message, status=False), ready(reason, message)
 
 
 def _known(resource: Resource, stored: Resource | None, missing: tuple[str, ...] = ()) -> Known:

@@ -10,8 +10,8 @@ from runtime.backend.base import Delete, Put, Snapshot
 from runtime.core.errors import TeleportError
 from runtime.core.keys import CLUSTER_FACTS, PUBLIC, SEALING_KEY
 from teleport_operator.context import Context
-from teleport_operator.looking import SECRETS, Looking
-from teleport_operator.trust import cluster_of
+from teleport_operator.following.looking import SECRETS, Looking
+from teleport_operator.verdicts.trust import cluster_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ async def _follow_public(context: Context, looking: Looking) -> None:
                         looking.look(ref, FACTS)
             if told.get(SEALING_KEY) is not None:
                 for ref, _ in context.objects.references():
-                    if ref.kind == "User":
+                    if ref.kind in ("User", "TrustedCluster"):
                         looking.look(ref, SECRETS)
             for name in {cluster_of(key) for key in told} - {""}:
                 for ref, _ in context.objects.called("TrustedCluster", name):

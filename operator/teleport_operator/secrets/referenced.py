@@ -7,11 +7,11 @@ from typing import Any
 
 from runtime.core.errors import NotFound
 from runtime.core.resources import Resource, Token, TrustedCluster, User
-from teleport_operator.api_server import ApiServer
-from teleport_operator.conditions import Reason
+from teleport_operator.kubernetes.api_server import ApiServer
 from teleport_operator.objects import NO_SECRET, Objects, Ref
-from teleport_operator.reconciling import Unready
-from teleport_operator.token_secrets import OPT_IN, reference
+from teleport_operator.secrets.tokens import OPT_IN, reference
+from teleport_operator.verdicts.conditions import Reason
+from teleport_operator.verdicts.reconciling import Unready
 
 
 def secrets_of(resource: Resource) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from runtime.core.errors import AlreadyExists, CompareFailed, InvalidInput, NotFound, Unavailable
 from runtime.core.resources import API_VERSION, GROUP, DeletionPolicy, Token
 from runtime.core.resources.token import check_value
-from teleport_operator.conditions import Reason
-from teleport_operator.reconciling import Unready
+from teleport_operator.verdicts.conditions import Reason
+from teleport_operator.verdicts.reconciling import Unready
 
 OPT_IN = f"{GROUP}/secret"
 """Label of a Secret: `"true"` lets documents of its namespace refer to it. Else who may write a Token could have the
@@ -32,7 +32,7 @@ _ATTEMPTS = 3
 
 
 class Objects(Protocol):
-    """What is needed of the API server (`teleport_operator.api_server.ApiServer`)."""
+    """What is needed of the API server (`teleport_operator.kubernetes.api_server.ApiServer`)."""
 
     async def get(self, path: str) -> dict[str, Any]:
         """Return an object. Raises NotFound."""

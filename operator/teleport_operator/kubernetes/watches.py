@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from teleport_operator.api_server import is_watch
+from teleport_operator.kubernetes.api_server import is_watch
 
 
 @dataclass(frozen=True, slots=True, order=True)

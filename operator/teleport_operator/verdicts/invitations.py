@@ -1,4 +1,4 @@
-"""Invites: whether a user is to be invited, and what is to be said of it. Pure; `invite_secrets` does it."""
+"""Invites: whether a user is to be invited, and what is to be said of it. Pure: `secrets.invites` does it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from runtime.core.resources import SignupInvite, User
 from runtime.core.resources.user import RENEW_INVITE
 from runtime.reconcile import Reason as PlanReason
-from teleport_operator.conditions import Condition, Reason
+from teleport_operator.verdicts.conditions import Condition, Reason
 
 TYPE = "InviteReady"
 _RENEW = f"To have a new one: kubectl -n {{}} annotate user {{}} {RENEW_INVITE}=$(date +%s) --overwrite"

@@ -13,11 +13,11 @@ from datetime import datetime
 
 from runtime.core.errors import NotFound, TeleportError, Unavailable
 from runtime.core.resources import API_VERSION, GROUP, VERSION
-from teleport_operator.conditions import has_turned
 from teleport_operator.context import Context
-from teleport_operator.invitations import severity_of
 from teleport_operator.judging import Body, conditions_of, judge, news_of_invite, status_after
 from teleport_operator.objects import Ref
+from teleport_operator.verdicts.conditions import has_turned
+from teleport_operator.verdicts.invitations import severity_of
 
 logger = logging.getLogger(__name__)
 

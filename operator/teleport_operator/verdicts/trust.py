@@ -20,8 +20,8 @@ from runtime.core.trust_status import TrustReason, TrustStatus
 from runtime.core.tunnel_status import PREFIX as TUNNELS
 from runtime.core.tunnel_status import TunnelStatus
 from runtime.reconcile import Reason as PlanReason
-from teleport_operator.conditions import Condition, Reason, ready
-from teleport_operator.reconciling import Verdict
+from teleport_operator.verdicts.conditions import Condition, Reason, ready
+from teleport_operator.verdicts.reconciling import Verdict
 
 
 class TunnelReason(StrEnum):

@@ -19,11 +19,11 @@ from runtime.core.errors import AlreadyExists, CompareFailed, InvalidInput, NotF
 from runtime.core.resources import API_VERSION, SignupInvite, User
 from runtime.core.resources.token import check_value, digest_of
 from runtime.core.resources.user import RENEW_INVITE
-from teleport_operator.conditions import Reason
 from teleport_operator.facts import Facts
-from teleport_operator.invitations import Invitation, is_due, secret_name
-from teleport_operator.reconciling import Unready
-from teleport_operator.token_secrets import Objects
+from teleport_operator.secrets.tokens import Objects
+from teleport_operator.verdicts.conditions import Reason
+from teleport_operator.verdicts.invitations import Invitation, is_due, secret_name
+from teleport_operator.verdicts.reconciling import Unready
 
 _ATTEMPTS = 3
 _TIME = "%Y-%m-%dT%H:%M:%SZ"

@@ -1,0 +1,1 @@
+"""What happens where nobody edits a document, and looks again at the objects that it concerns."""
