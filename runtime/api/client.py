@@ -6,15 +6,16 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from runtime.api import methods
-from runtime.api.messages import Message, ResourceEvent, ResourceQuery
+from runtime.api.messages import Message
 from runtime.api.methods import Method
+from runtime.api.resource_messages import ResourceEvent, ResourceQuery
 from runtime.api.session import CALL_TIMEOUT_SECONDS, Session, Stream
 from runtime.api.wire import Json
 from runtime.core.errors import TeleportError, Unavailable
@@ -71,6 +72,7 @@ class AuthClient:
         self._opening: asyncio.Task[_Conversation] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._farewells: set[asyncio.Task[Any]] = set()
+        self._retired: set[_Conversation] = set()
         self._failed: dict[str, float] = {}
         """When each server last failed, by the loop's clock."""
 
@@ -134,6 +136,24 @@ class AuthClient:
         async with aclosing(session.stream(method.name, _write(params))) as pieces:
             async for each in pieces:
                 yield _read(piece, each)
+
+    def retire(self) -> None:
+        """Ask what is asked from now on in a new conversation, as who we are now: our certificates were renewed.
+
+        The old one ends once its calls are answered. What it answers piece by piece ends as Unavailable, as when auth
+        is lost, and is begun anew by whoever follows it.
+        """
+        conversation, self._current = self._current, None
+        if conversation is not None and not conversation.session.over:
+            conversation.session.farewell = "certificates were renewed; it goes on in a new conversation"
+            self._retired.add(conversation)
+            self._start(self._wind_up(conversation))
+
+    async def _wind_up(self, conversation: _Conversation) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
+                await conversation.session.wait_answered()
+        conversation.running.cancel()
 
     async def close(self) -> None:
         """End the conversation."""
@@ -207,8 +227,11 @@ class AuthClient:
         return sorted(self._servers(), key=lambda server: max(self._failed.get(server, long_ago), long_ago))
 
     def _give_up(self, conversation: _Conversation) -> None:
-        """End a conversation, if it has not ended, and ask its server last next time."""
-        self._note_failure(conversation.server)
+        """End a conversation, if it has not ended, and ask its server last next time, unless it was us who ended it."""
+        if conversation in self._retired:
+            self._retired.discard(conversation)
+        else:
+            self._note_failure(conversation.server)
         if not conversation.session.over:
             conversation.running.cancel()
         if self._current is conversation:

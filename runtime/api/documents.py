@@ -10,7 +10,8 @@ from pydantic import SecretStr
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.credential_messages import CredentialsRequest
-from runtime.api.messages import Invite, InviteRequest, ResourceDocument, ResourceQuery, ResourceRef
+from runtime.api.people_messages import Invite, InviteRequest
+from runtime.api.resource_messages import ResourceDocument, ResourceQuery, ResourceRef
 from runtime.core.defaults import SIGNUP_TTL
 from runtime.core.errors import CompareFailed, InvalidInput, InvalidResource, NotFound, TeleportError
 from runtime.core.resources import DECLARED, Resource, User, decode, dump

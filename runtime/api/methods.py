@@ -9,16 +9,54 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from runtime.api import event_messages
-from runtime.api import messages as m
-from runtime.api import search_messages as searching
-from runtime.api import trust_messages as trust
+from runtime.api.cluster_messages import Authorities, Pong
 from runtime.api.credential_messages import CredentialsReply, CredentialsRequest
+from runtime.api.event_messages import AuditEvents, EventPage, EventQuery, SegmentPage, SegmentQuery
+from runtime.api.member_messages import (
+    AdminRequest,
+    Heartbeat,
+    HeartbeatReply,
+    JoinRequest,
+    Membership,
+    PresenceList,
+    PresenceQuery,
+    RenewRequest,
+)
+from runtime.api.messages import Message, Name, Nothing
+from runtime.api.people_messages import (
+    Invite,
+    InviteRequest,
+    LoginReply,
+    LoginRequest,
+    Signup,
+    SignupForm,
+    SignupQuery,
+    SignupRequest,
+    UserList,
+    UserRequest,
+)
+from runtime.api.proof_messages import KeysProof, KeysQuery
+from runtime.api.recording_messages import (
+    RecordingData,
+    RecordingEnd,
+    RecordingList,
+    RecordingPiece,
+    RecordingQuery,
+    RecordingRead,
+    RecordingSize,
+)
+from runtime.api.resource_messages import ResourceDocument, ResourceEvent, ResourceList, ResourceQuery, ResourceRef
+from runtime.api.rotation_messages import AuthorityStates, RotateRequest, RotationStatuses
+from runtime.api.search_messages import RecordingFinding, RecordingSearch
+from runtime.api.session_messages import SessionKill, SessionList, SessionOrder, SessionQuery, SessionReport
+from runtime.api.succession_messages import Successions
+from runtime.api.token_messages import TokenCreated, TokenList, TokenRequest, TokenValue
+from runtime.api.trust_messages import ClusterName, LeafRequest, RootReply, TrustedClusters, TrustStatuses
 from runtime.api.tunnel_messages import TunnelList, TunnelReport
 from runtime.core.callers import MEMBERS, CallerKind
 
-Params = TypeVar("Params", bound=m.Message)
-Result = TypeVar("Result", bound=m.Message)
+Params = TypeVar("Params", bound=Message)
+Result = TypeVar("Result", bound=Message)
 
 _NOBODY, _PROXY, _ADMIN = CallerKind.NOBODY, CallerKind.PROXY, CallerKind.ADMIN
 _ALL = frozenset(CallerKind)
@@ -33,76 +71,81 @@ class Method(Generic[Params, Result]):
     params: type[Params]
     result: type[Result]
     callers: frozenset[CallerKind]
-    pieces: type[m.Message] | None = None
+    pieces: type[Message] | None = None
 
 
-PING = Method("ping", m.Nothing, m.Pong, _ALL)
-AUTHORITIES = Method("authorities.list", m.Nothing, m.Authorities, _ALL)
+PING = Method("ping", Nothing, Pong, _ALL)
+AUTHORITIES = Method("authorities.list", Nothing, Authorities, _ALL)
+AUTHORITIES_PROVE = Method("authorities.prove", KeysQuery, KeysProof, frozenset({_NOBODY}))
+AUTHORITIES_WATCH = Method("authorities.watch", Nothing, Nothing, MEMBERS | {_ADMIN}, pieces=AuthorityStates)
+AUTHORITIES_ROTATE = Method("authorities.rotate", RotateRequest, RotationStatuses, frozenset({_ADMIN}))
+AUTHORITIES_ROTATION = Method("authorities.rotation", Nothing, RotationStatuses, frozenset({_ADMIN}))
 
-JOIN = Method("members.join", m.JoinRequest, m.Membership, frozenset({_NOBODY}))
-RENEW = Method("members.renew", m.RenewRequest, m.Membership, MEMBERS)
-ADMINS_SIGN = Method("admins.sign", m.AdminRequest, m.Membership, frozenset({_ADMIN}))
-HEARTBEAT = Method("presence.heartbeat", m.Heartbeat, m.HeartbeatReply, MEMBERS)
-LEAVE = Method("presence.leave", m.Nothing, m.Nothing, MEMBERS)
-PRESENCE = Method("presence.list", m.PresenceQuery, m.PresenceList, MEMBERS | {_ADMIN})
+JOIN = Method("members.join", JoinRequest, Membership, frozenset({_NOBODY}))
+RENEW = Method("members.renew", RenewRequest, Membership, MEMBERS)
+ADMINS_SIGN = Method("admins.sign", AdminRequest, Membership, frozenset({_ADMIN}))
+HEARTBEAT = Method("presence.heartbeat", Heartbeat, HeartbeatReply, MEMBERS)
+LEAVE = Method("presence.leave", Nothing, Nothing, MEMBERS)
+PRESENCE = Method("presence.list", PresenceQuery, PresenceList, MEMBERS | {_ADMIN})
 
-LOGIN = Method("people.login", m.LoginRequest, m.LoginReply, frozenset({_PROXY}))
-SIGNUP_SHOW = Method("people.signup.show", m.SignupQuery, m.SignupForm, frozenset({_PROXY}))
-SIGNUP_COMPLETE = Method("people.signup.complete", m.SignupRequest, m.Signup, frozenset({_PROXY}))
+LOGIN = Method("people.login", LoginRequest, LoginReply, frozenset({_PROXY}))
+SIGNUP_SHOW = Method("people.signup.show", SignupQuery, SignupForm, frozenset({_PROXY}))
+SIGNUP_COMPLETE = Method("people.signup.complete", SignupRequest, Signup, frozenset({_PROXY}))
 
-USERS_CREATE = Method("users.create", m.UserRequest, m.Invite, frozenset({_ADMIN}))
-USERS_INVITE = Method("users.invite", m.InviteRequest, m.Invite, frozenset({_ADMIN}))
-USERS_RESET = Method("users.reset", m.InviteRequest, m.Invite, frozenset({_ADMIN}))
+USERS_CREATE = Method("users.create", UserRequest, Invite, frozenset({_ADMIN}))
+USERS_INVITE = Method("users.invite", InviteRequest, Invite, frozenset({_ADMIN}))
+USERS_RESET = Method("users.reset", InviteRequest, Invite, frozenset({_ADMIN}))
 USERS_CREDENTIALS = Method("users.credentials", CredentialsRequest, CredentialsReply, frozenset({_ADMIN}))
-USERS_LIST = Method("users.list", m.Nothing, m.UserList, frozenset({_ADMIN}))
-USERS_DELETE = Method("users.delete", m.Name, m.Nothing, frozenset({_ADMIN}))
+USERS_LIST = Method("users.list", Nothing, UserList, frozenset({_ADMIN}))
+USERS_DELETE = Method("users.delete", Name, Nothing, frozenset({_ADMIN}))
 
-TOKENS_CREATE = Method("tokens.create", m.TokenRequest, m.TokenCreated, frozenset({_ADMIN}))
-TOKENS_LIST = Method("tokens.list", m.Nothing, m.TokenList, frozenset({_ADMIN}))
-TOKENS_DELETE = Method("tokens.delete", m.TokenValue, m.Nothing, frozenset({_ADMIN}))
+TOKENS_CREATE = Method("tokens.create", TokenRequest, TokenCreated, frozenset({_ADMIN}))
+TOKENS_LIST = Method("tokens.list", Nothing, TokenList, frozenset({_ADMIN}))
+TOKENS_DELETE = Method("tokens.delete", TokenValue, Nothing, frozenset({_ADMIN}))
 
-RESOURCES_GET = Method("resources.get", m.ResourceRef, m.ResourceDocument, frozenset({_ADMIN}))
-RESOURCES_LIST = Method("resources.list", m.ResourceQuery, m.ResourceList, frozenset({_ADMIN}))
-RESOURCES_WRITE = Method("resources.write", m.ResourceDocument, m.ResourceDocument, frozenset({_ADMIN}))
-RESOURCES_REMOVE = Method("resources.remove", m.ResourceRef, m.Nothing, frozenset({_ADMIN}))
-RESOURCES_WATCH = Method("resources.watch", m.ResourceQuery, m.Nothing, MEMBERS | {_ADMIN}, pieces=m.ResourceEvent)
+RESOURCES_GET = Method("resources.get", ResourceRef, ResourceDocument, frozenset({_ADMIN}))
+RESOURCES_LIST = Method("resources.list", ResourceQuery, ResourceList, frozenset({_ADMIN}))
+RESOURCES_WRITE = Method("resources.write", ResourceDocument, ResourceDocument, frozenset({_ADMIN}))
+RESOURCES_REMOVE = Method("resources.remove", ResourceRef, Nothing, frozenset({_ADMIN}))
+RESOURCES_WATCH = Method("resources.watch", ResourceQuery, Nothing, MEMBERS | {_ADMIN}, pieces=ResourceEvent)
 
-AUDIT = Method("audit.emit", m.AuditEvents, m.Nothing, frozenset({CallerKind.NODE, _PROXY}))
-EVENTS = Method("audit.search", m.EventQuery, m.Nothing, frozenset({_ADMIN}), pieces=m.EventPage)
+AUDIT = Method("audit.emit", AuditEvents, Nothing, frozenset({CallerKind.NODE, _PROXY}))
+EVENTS = Method("audit.search", EventQuery, Nothing, frozenset({_ADMIN}), pieces=EventPage)
 SEGMENTS = Method(
     "audit.segments",
-    event_messages.SegmentQuery,
-    m.Nothing,
+    SegmentQuery,
+    Nothing,
     frozenset({_ADMIN}),
-    pieces=event_messages.SegmentPage,
+    pieces=SegmentPage,
 )
-RECORDING_APPEND = Method("recordings.append", m.RecordingPiece, m.RecordingSize, frozenset({CallerKind.NODE}))
-RECORDING_END = Method("recordings.end", m.RecordingEnd, m.Nothing, frozenset({CallerKind.NODE}))
-RECORDINGS_LIST = Method("recordings.list", m.RecordingQuery, m.RecordingList, frozenset({_ADMIN, _PROXY}))
+RECORDING_APPEND = Method("recordings.append", RecordingPiece, RecordingSize, frozenset({CallerKind.NODE}))
+RECORDING_END = Method("recordings.end", RecordingEnd, Nothing, frozenset({CallerKind.NODE}))
+RECORDINGS_LIST = Method("recordings.list", RecordingQuery, RecordingList, frozenset({_ADMIN, _PROXY}))
 RECORDING_READ = Method(  # of another auth server, too: of recordings on the disk of the one that is asked
-    "recordings.read", m.RecordingRead, m.RecordingData, frozenset({_ADMIN, _PROXY, CallerKind.AUTH})
+    "recordings.read", RecordingRead, RecordingData, frozenset({_ADMIN, _PROXY, CallerKind.AUTH})
 )
 RECORDINGS_SEARCH = Method(
     "recordings.search",
-    searching.RecordingSearch,
-    m.Nothing,
+    RecordingSearch,
+    Nothing,
     frozenset({_ADMIN}),
-    pieces=searching.RecordingFinding,
+    pieces=RecordingFinding,
 )
 
-SESSIONS_REPORT = Method("sessions.report", m.SessionReport, m.Nothing, frozenset({CallerKind.NODE}))
-SESSIONS_ORDERS = Method("sessions.orders", m.Nothing, m.Nothing, frozenset({CallerKind.NODE}), pieces=m.SessionOrder)
-SESSIONS_LIST = Method("sessions.list", m.SessionQuery, m.SessionList, frozenset({_ADMIN, _PROXY}))
-SESSIONS_KILL = Method("sessions.kill", m.SessionKill, m.Nothing, frozenset({_ADMIN}))
+SESSIONS_REPORT = Method("sessions.report", SessionReport, Nothing, frozenset({CallerKind.NODE}))
+SESSIONS_ORDERS = Method("sessions.orders", Nothing, Nothing, frozenset({CallerKind.NODE}), pieces=SessionOrder)
+SESSIONS_LIST = Method("sessions.list", SessionQuery, SessionList, frozenset({_ADMIN, _PROXY}))
+SESSIONS_KILL = Method("sessions.kill", SessionKill, Nothing, frozenset({_ADMIN}))
 
-TRUSTED_WATCH = Method("trusted.watch", m.Nothing, m.Nothing, MEMBERS | {_ADMIN}, pieces=trust.TrustedClusters)
-TRUSTED_LIST = Method("trusted.list", m.Nothing, trust.TrustedClusters, frozenset({_ADMIN}))
-TRUSTED_STATUS = Method("trusted.status", m.Nothing, trust.TrustStatuses, frozenset({_ADMIN}))
-TRUSTED_ACCEPT = Method("trusted.accept", trust.LeafRequest, trust.RootReply, frozenset({_PROXY}))
-TRUSTED_FORGET = Method("trusted.forget", trust.ClusterName, m.Nothing, frozenset({_ADMIN}))
+TRUSTED_WATCH = Method("trusted.watch", Nothing, Nothing, MEMBERS | {_ADMIN}, pieces=TrustedClusters)
+TRUSTED_LIST = Method("trusted.list", Nothing, TrustedClusters, frozenset({_ADMIN}))
+TRUSTED_STATUS = Method("trusted.status", Nothing, TrustStatuses, frozenset({_ADMIN}))
+TRUSTED_ACCEPT = Method("trusted.accept", LeafRequest, RootReply, frozenset({_PROXY}))
+TRUSTED_LEARN = Method("trusted.learn", Successions, Successions, frozenset({_PROXY}))
+TRUSTED_FORGET = Method("trusted.forget", ClusterName, Nothing, frozenset({_ADMIN}))
 
-TUNNELS_REPORT = Method("tunnels.report", TunnelReport, m.Nothing, frozenset({_PROXY}))
-TUNNELS_LIST = Method("tunnels.list", m.Nothing, TunnelList, MEMBERS | {_ADMIN})
+TUNNELS_REPORT = Method("tunnels.report", TunnelReport, Nothing, frozenset({_PROXY}))
+TUNNELS_LIST = Method("tunnels.list", Nothing, TunnelList, MEMBERS | {_ADMIN})
 
 METHODS: dict[str, Method[Any, Any]] = {  # Any: each entry has its own types, checked where it is called and served
     method.name: method for method in list(globals().values()) if isinstance(method, Method)

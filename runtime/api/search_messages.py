@@ -7,7 +7,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
-from runtime.api.messages import Message, RecordingEntry, Text
+from runtime.api.messages import Message, Text
+from runtime.api.recording_messages import RecordingEntry
 
 MAX_MATCHES = 1000
 """Of one search."""

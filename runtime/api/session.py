@@ -78,6 +78,11 @@ class Session:
         self._turns = asyncio.Semaphore(MAX_ASKED)
         self._writing = asyncio.Lock()
         self._over = False
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.farewell = f"lost the connection to {peer}"
+        """What is told to who still waits when the conversation ends."""
         self.heard = -math.inf
         """When the peer last sent anything, by the loop's clock."""
 
@@ -103,7 +108,7 @@ class Session:
             for task in self._serving.values():
                 task.cancel()
             for request, answers in self._answers.items():
-                _put_over(answers, _lost(request, f"lost the connection to {self._peer}"))
+                _put_over(answers, _lost(request, self.farewell))
             try:
                 await asyncio.gather(*self._serving.values(), return_exceptions=True)
             finally:
@@ -127,6 +132,8 @@ class Session:
 
         Raises what the peer raised, or Unavailable after `timeout` seconds; the outcome is then unknown.
         """
+        self._calls += 1
+        self._idle.clear()
         try:
             async with asyncio.timeout(timeout), aclosing(self._exchange(method, params)) as answers:
                 async for answer in answers:
@@ -137,7 +144,15 @@ class Session:
                 f"{self._peer} did not answer {method} within {round(timeout, 1):g} s",
                 hint="Look whether it is overloaded, then try again.",
             ) from error
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
         raise AssertionError("an exchange ends with a reply or raises")
+
+    async def wait_answered(self) -> None:
+        """Wait until no call waits for its answer; what is answered piece by piece is not waited for."""
+        await self._idle.wait()
 
     async def stream(self, method: str, params: dict[str, Json]) -> AsyncGenerator[Json, None]:
         """Ask, and yield each piece of the answer; ends with the reply. Closing it gives the request up."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from runtime.api.messages import Message, PublicKey, Secret, Text
+from runtime.api.succession_messages import Statements
 
 
 class RoleMapping(Message):
@@ -30,6 +31,12 @@ class TrustedPeer(Message):
     role_map: tuple[RoleMapping, ...] = ()
     allow_logins: tuple[Text, ...] = ()
     """What its users may do here: by default nothing."""
+    ended: tuple[Text, ...] = ()
+    """Which of its authorities (user, host) have ended, by their own word, and are not believed: it has to be joined
+    anew."""
+    base: Text = ""
+    """What the trust stands on: the same for as long as its keys only succeed one another, another one where it was
+    pinned or joined anew."""
 
     @property
     def is_root(self) -> bool:
@@ -41,6 +48,8 @@ class TrustedClusters(Message):
     """All other clusters, each time anew: there are few, and who missed a change needs no second way."""
 
     clusters: tuple[TrustedPeer, ...] = Field(default=())
+    statements: Statements = ()
+    """What they are to be told of our own authorities; proxies alone are told that."""
 
 
 class LeafRequest(Message):
