@@ -153,13 +153,11 @@ def access_to_node(user: User, declared: Mapping[str, Role], labels: Mapping[str
     )
 
 
-def may_see(user: User, declared: Mapping[str, Role], labels: Mapping[str, str]) -> bool:
-    """Tell whether there is any login with which the user could be on a node with these labels."""
-    return sight(user, declared)(labels)
-
-
 def sight(user: User, declared: Mapping[str, Role]) -> Callable[[Mapping[str, str]], bool]:
-    """Return `may_see` of one user, for thousands of nodes: what does not depend on the labels is done once."""
+    """Return what tells whether there is any login with which the user could be on a node with given labels.
+
+    It is asked of thousands of nodes: what does not depend on the labels is done once.
+    """
     try:
         roles = roles_of(user, declared)
     except AccessDenied:

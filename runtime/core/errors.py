@@ -27,6 +27,11 @@ class TeleportError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def in_full(self) -> str:
+        """What happened and what to do next, as one text."""
+        return f"{self}. {self.hint}" if self.hint else str(self)
+
 
 class InvalidInput(TeleportError):
     """What somebody wrote cannot be accepted. Nothing was changed."""

@@ -53,9 +53,13 @@ def resource_prefix(kind: str) -> str:
     return f"{RESOURCES}/{kind}/"
 
 
+LOCAL_AUTHORITIES = f"{AUTHORITY}/local/"
+"""Prefix of the cluster's own authorities."""
+
+
 def local_authority(authority_type: str) -> str:
     """Return the key of the cluster's own user or host CA. There is one of each: the record says whose it is."""
-    return f"{AUTHORITY}/local/{authority_type}"
+    return f"{LOCAL_AUTHORITIES}{authority_type}"
 
 
 def check_key(key: str) -> str:

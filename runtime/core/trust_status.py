@@ -30,6 +30,8 @@ class TrustReason(StrEnum):
     NAME_TAKEN = "NameTaken"
     """The root knows another cluster by this one's name."""
     TOKEN_REFUSED = "TokenRefused"  # noqa: S105 - a word, no password
+    CA_REPLACED = "CAReplaced"
+    """It has replaced an authority in an emergency: the old one has ended, and leads to no other."""
     REFUSED = "Refused"
 
 

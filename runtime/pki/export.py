@@ -9,7 +9,7 @@ The comment says whose key it is, as Teleport's exports do; OpenSSH does not rea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from urllib.parse import parse_qs, urlencode
 
 from runtime.core.errors import InvalidInput
@@ -39,20 +39,6 @@ def export_authority(authority: AuthorityKey, *, names: Sequence[str] = (), comp
             raise InvalidInput(f"{name[:80]!a} is not a host pattern of known_hosts")
     patterns = ",".join(dict.fromkeys((f"*.{authority.cluster}", authority.cluster, *names)))
     return f"{_KNOWN_HOSTS} {patterns} {authority.key.line} {comment}"
-
-
-def trusted_user_ca_keys(authorities: Iterable[AuthorityKey]) -> str:
-    """Return the content of a file for sshd's TrustedUserCAKeys: one key a line, no `cert-authority` before it.
-
-    This is the manual's export with its first word removed ("Integrating with OpenSSH Servers"). Raises InvalidInput
-    for a host CA, whose members would then be users.
-    """
-    lines = []
-    for authority in authorities:
-        if authority.type is not AuthorityType.USER:
-            raise InvalidInput(f"the {authority} must not be trusted to sign users")
-        lines.append(export_authority(authority).removeprefix(f"{_AUTHORIZED_KEYS} ") + "\n")
-    return "".join(lines)
 
 
 def parse_authorities(text: str, *, source: str) -> list[AuthorityKey]:

@@ -7,7 +7,6 @@ Accepted are Ed25519, ECDSA on the three NIST curves and RSA of 3,072 bits and m
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -78,11 +77,6 @@ class PublicKey:
     def fingerprint(self) -> str:
         """The key's name as `ssh-keygen -l` prints it: SHA256: and unpadded base64."""
         return fingerprint(self.blob)
-
-    @property
-    def fingerprint_md5(self) -> str:
-        """The key's name as `ssh-keygen -l -E md5` prints it: MD5: and pairs of hex digits between colons."""
-        return "MD5:" + hashlib.md5(self.blob, usedforsecurity=False).digest().hex(":")
 
     def __str__(self) -> str:
         return f"{self.type} {self.fingerprint}"

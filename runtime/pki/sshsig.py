@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 
 from runtime.core.errors import AccessDenied
-from runtime.pki.keys import PrivateKey, PublicKey
-from runtime.pki.wire import Reader, mpint, string
+from runtime.pki.keys import PrivateKey, PublicKey, parse_public_key
+from runtime.pki.wire import Reader, mpint, string, write_line
 
 MAX_SIGNATURE_BYTES = 8 * 1024
 """Of a blob: an RSA key of 16,384 bits and its signature have half of it."""
@@ -67,6 +67,15 @@ def verify(blob: bytes, message: bytes, key: PublicKey, *, namespace: str) -> No
         _check(key, algorithm, raw, _covered(message, namespace))
     except (InvalidSignature, ValueError) as error:
         raise AccessDenied("the signature does not fit: what was signed is something else") from error
+
+
+def claimed_signer(blob: bytes) -> PublicKey:
+    """Return the key that a signature says it is by, which only `verify` proves. Raises AccessDenied, InvalidInput."""
+    try:
+        signer, *_ = _read(blob)
+    except ValueError as error:
+        raise AccessDenied(f"the signature cannot be read: {error}") from error
+    return parse_public_key(write_line(signer))
 
 
 def _covered(message: bytes, namespace: str) -> bytes:

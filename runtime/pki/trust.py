@@ -63,3 +63,7 @@ class Trust:
     def find(self, blob: bytes) -> AuthorityKey | None:
         """Return the authority whose key has exactly these bytes, if it is trusted."""
         return self._by_blob.get(blob)
+
+    def keys_of(self, cluster: str) -> frozenset[bytes]:
+        """Return all keys by which a cluster is believed."""
+        return frozenset(blob for blob, authority in self._by_blob.items() if authority.cluster == cluster)

@@ -139,7 +139,7 @@ def _signed_by(certificate: Certificate, trust: Trust) -> AuthorityKey:
     if authority is None:
         raise AccessDenied(
             f"the certificate is signed by a CA that is not trusted here, {signature.ca_key_fingerprint}",
-            hint="Compare with `tctl auth ls`; after a change of the authorities, log in again.",
+            hint="After a rotation of the authorities: tsh login. Those that are trusted show: tctl auth ls",
         )
     if signature.algorithm not in _SIGNATURE_ALGORITHMS:
         raise AccessDenied(

@@ -64,7 +64,7 @@ def load_manifests(texts: Iterable[tuple[str, str]]) -> Manifests:
         try:
             documents = yaml_marks.load(text, source=source, raises=InvalidResource)
         except InvalidResource as error:
-            mistakes.append(f"{error}. {error.hint}" if error.hint else str(error))
+            mistakes.append(error.in_full)
             continue
         reader = Reader(source, seen)
         for part in parts(documents):

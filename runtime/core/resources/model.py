@@ -112,12 +112,6 @@ class SecretRef(Model):
     name: Name
 
 
-class SecretKeyRef(SecretRef):
-    """One key of a Secret."""
-
-    key: SecretKey
-
-
 class TokenSecretKeyRef(SecretRef):
     """One key of a Secret that holds a token."""
 

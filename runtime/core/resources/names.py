@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Strict, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from runtime.core.durations import format_duration, parse_duration
 from runtime.core.errors import InvalidInput
+
+T = TypeVar("T")
 
 MAX_NAME = 128
 """Characters of a resource's name: a Kubernetes name ends at 253, and names made of ours get prefixes and suffixes."""
@@ -48,6 +50,13 @@ WRITTEN_BY_PEOPLE = "written by people"
 def written_by_people(info: ValidationInfo) -> bool:
     """Tell whether what is validated is a document from a person, who may not name what the cluster generates."""
     return bool(info.context and info.context.get(WRITTEN_BY_PEOPLE))
+
+
+def kept_by_the_cluster(value: T, info: ValidationInfo) -> T:
+    """Return what is part of no document, as metadata have it. Raises PydanticCustomError where a person wrote it."""
+    if value is not None and written_by_people(info):
+        raise invalid("is kept by the cluster; leave it out")
+    return value
 
 
 def _text(pattern: str, longest: int, expected: str) -> Callable[[str], str]:

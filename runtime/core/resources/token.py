@@ -7,12 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import AwareDatetime, Field, StringConstraints, field_validator
 
 from runtime.core import defaults
 from runtime.core.errors import InvalidInput
 from runtime.core.resources.model import Metadata, Model, Resource, Spec, TokenSecretKeyRef
-from runtime.core.resources.names import Distinct, Duration, Labels, Whole, between, invalid, written_by_people
+from runtime.core.resources.names import Distinct, Duration, Labels, Whole, between, kept_by_the_cluster
 
 MIN_VALUE = 16
 """Characters of a token's value that a person picks: what is made here has 32."""
@@ -58,12 +58,7 @@ class TokenMetadata(Metadata):
 
     issued: TokenIssue | None = None
 
-    @field_validator("issued")
-    @classmethod
-    def _kept_by_the_cluster(cls, value: TokenIssue | None, info: ValidationInfo) -> TokenIssue | None:
-        if value is not None and written_by_people(info):
-            raise invalid("is kept by the cluster; leave it out")
-        return value
+    _kept = field_validator("issued")(kept_by_the_cluster)
 
 
 class Token(Resource):

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from runtime.core.resources.model import CASecretKeyRef, Metadata, Model, Resource, Spec, TokenSecretKeyRef
-from runtime.core.resources.names import MAX_ITEMS, Address, Distinct, Login, RoleName, invalid, written_by_people
+from runtime.core.resources.names import MAX_ITEMS, Address, Distinct, Login, RoleName, invalid, kept_by_the_cluster
 from runtime.core.resources.token import digest_of
 
 CA_PIN_KEY = "caPin"
@@ -63,15 +63,28 @@ class TrustedClusterSpec(Spec):
 class TrustMeans(Model):
     """What the Secret holds by which trust comes about: a token with the pin of the root's CA, or the root's CA keys.
 
-    The token stays here until it has been shown to the root; `digest` tells whether the Secret holds another since.
+    The token stays here, sealed to auth (`runtime.pki.sealed_token`), until it has been shown to the root; `digest`
+    tells whether the Secret holds another since.
     """
 
     digest: Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
     token: Annotated[Annotated[str, Field(max_length=1024)] | None, Field(repr=False)] = None
+    """As it is: before it is sealed, and in the storage where an earlier version wrote it, until auth seals it."""
+    box: Annotated[str, Field(max_length=4096)] | None = None
+    """The token sealed."""
     ca_pin: Annotated[str, Field(max_length=128)] | None = None
     """Fingerprint of the root's host CA (`SHA256:…`); without it the root's HTTPS certificate has to be trusted."""
     ca: Annotated[str, Field(max_length=64 * 1024)] | None = None
     """As `tctl auth export` prints them."""
+
+    @property
+    def has_token(self) -> bool:
+        """Whether there is a token that was not shown yet."""
+        return self.token is not None or self.box is not None
+
+    def without_token(self) -> TrustMeans:
+        """Return it without the token, which has done its work."""
+        return self.model_copy(update={"token": None, "box": None})
 
 
 class TrustMetadata(Metadata):
@@ -79,12 +92,12 @@ class TrustMetadata(Metadata):
 
     means: TrustMeans | None = None
 
-    @field_validator("means")
-    @classmethod
-    def _kept_by_the_cluster(cls, value: TrustMeans | None, info: ValidationInfo) -> TrustMeans | None:
-        if value is not None and written_by_people(info):
-            raise invalid("is kept by the cluster; leave it out")
-        return value
+    _kept = field_validator("means")(kept_by_the_cluster)
+
+
+def means_of(value: str) -> TrustMeans:
+    """Return what `TrustedCluster.means_in` made a text of. Raises ValueError for another text."""
+    return TrustMeans.model_validate({**json.loads(value), "digest": digest_of(value)})
 
 
 class TrustedCluster(Resource):
@@ -101,7 +114,7 @@ class TrustedCluster(Resource):
         return ref.name, ref.key
 
     def means_in(self, values: Mapping[str, str]) -> str | None:
-        """Return what its Secret with these values gives, as one text for `with_value`; None without the key."""
+        """Return what its Secret with these values gives, as one text for `means_of`; None without the key."""
         _, key = self.secret()
         if key not in values:
             return None
@@ -111,15 +124,10 @@ class TrustedCluster(Resource):
             found["caPin"] = pin
         return json.dumps(found, sort_keys=True)
 
-    def with_value(self, value: str) -> TrustedCluster:
-        """Return it with what its Secret holds; as it is if it has that already.
-
-        Raises ValueError for a text that `means_in` did not make.
-        """
-        digest, known = digest_of(value), self.metadata.means
-        if known is not None and known.digest == digest:
-            return self
-        return self.with_means(TrustMeans.model_validate({**json.loads(value), "digest": digest}))
+    def given(self, means: TrustMeans) -> TrustedCluster:
+        """Return it with what its Secret holds; as it is if it has that already, or had it and has shown the token."""
+        known = self.metadata.means
+        return self if known is not None and known.digest == means.digest else self.with_means(means)
 
     def with_means(self, means: TrustMeans | None) -> TrustedCluster:
         """Return it with what came from its Secret."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, field_validator, model_validator
 
 from runtime.core import defaults
 from runtime.core.resources.model import GROUP, Metadata, Model, Resource, SecretRef, Spec
@@ -19,7 +19,7 @@ from runtime.core.resources.names import (
     RoleName,
     between,
     invalid,
-    written_by_people,
+    kept_by_the_cluster,
 )
 from runtime.core.resources.user_credentials import SealedCredentials
 
@@ -90,12 +90,7 @@ class UserMetadata(Metadata):
     """The value of the annotation `renew-invite` that was heeded last."""
     credentials: SealedCredentials | None = None
 
-    @field_validator("id", "invite", "renewed", "credentials")
-    @classmethod
-    def _kept_by_the_cluster(cls, value: object, info: ValidationInfo) -> object:
-        if value is not None and written_by_people(info):
-            raise invalid("is kept by the cluster; leave it out")
-        return value
+    _kept = field_validator("id", "invite", "renewed", "credentials")(kept_by_the_cluster)
 
 
 class User(Resource):

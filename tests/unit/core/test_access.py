@@ -9,23 +9,7 @@ import pytest
 from runtime.core.access import rights, roles_of, still_the_same, user_role
 from runtime.core.defaults import CERTIFICATE_TTL
 from runtime.core.errors import AccessDenied
-from runtime.core.resources import Role, User, load_documents
-
-
-def user(spec: str) -> User:
-    """Return the user joe with a spec in YAML's flow style."""
-    text = f"{{apiVersion: teleport.internal/v1, kind: User, metadata: {{name: joe}}, spec: {spec}}}"
-    (found,) = load_documents(text, source="test")
-    assert isinstance(found, User)
-    return found
-
-
-def role(name: str, spec: str) -> dict[str, Role]:
-    """Return one declared role by its name."""
-    text = f"{{apiVersion: teleport.internal/v1, kind: Role, metadata: {{name: {name}}}, spec: {spec}}}"
-    (found,) = load_documents(text, source="test")
-    assert isinstance(found, Role)
-    return {name: found}
+from tests.unit.core.declared import role, user
 
 
 def test_a_certificate_is_one_persons() -> None:

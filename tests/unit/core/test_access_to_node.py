@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from runtime.core.access import access_to_node, may, may_see
+from runtime.core.access import access_to_node, may, sight
 from runtime.core.errors import AccessDenied
 from runtime.core.resources import Role, RuleResource, Verb
-from tests.unit.core.test_access import role, user
+from tests.unit.core.declared import role, user
 
 PROD = {"env": "prod", "team": "db"}
 TEST = {"env": "test"}
@@ -41,7 +41,7 @@ def test_allowed(spec: str, declared: dict[str, Role], labels: dict[str, str], l
     joe = user(spec)
     grant = access_to_node(joe, declared, labels, login)
     assert grant.login == login
-    assert may_see(joe, declared, labels)
+    assert sight(joe, declared)(labels)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_refused(spec: str, declared: dict[str, Role], labels: dict[str, str], l
 )
 def test_unseen(spec: str, declared: dict[str, Role], labels: dict[str, str]) -> None:
     """A node on which a user can have no login is not there for this user."""
-    assert not may_see(user(spec), declared, labels)
+    assert not sight(user(spec), declared)(labels)
 
 
 def test_the_strictest_option_of_all_roles_counts() -> None:

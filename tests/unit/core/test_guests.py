@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.core.access import access_to_node, may, may_see, rights, sight
+from runtime.core.access import access_to_node, may, rights, sight
 from runtime.core.errors import AccessDenied
 from runtime.core.guests import Welcome, authority_role, guest, guest_name, mapped_roles
 from runtime.core.resources import Role, RuleResource, Verb, load_documents
 from runtime.core.session_access import may_enter
-from tests.unit.core.test_access import role, user
+from tests.unit.core.declared import role, user
 
 OPS = role("ops", "{allow: {logins: [root, ops], nodeLabels: {env: [prod]}}}")
 DEV = role("dev", "{allow: {logins: [dev], nodeLabels: {'*': ['*']}}}")
@@ -68,7 +68,7 @@ def test_what_a_mapping_allows(
     if allowed:
         assert decide() == login
         john, roles = guest("john", remote, welcome, DECLARED)
-        assert may_see(john, roles, labels)
+        assert sight(john, roles)(labels)
     else:
         with pytest.raises(AccessDenied):
             decide()

@@ -8,7 +8,7 @@ from runtime.core.errors import AccessDenied
 from runtime.core.joining import Mode
 from runtime.core.resources import Role
 from runtime.core.session_access import Owned, may_ask, may_enter, may_list, part_in
-from tests.unit.core.test_access import role, user
+from tests.unit.core.declared import role, user
 
 PROD = {"env": "prod"}
 OF_ANN = Owned("ann", "root")

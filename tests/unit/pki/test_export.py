@@ -8,7 +8,7 @@ import pytest
 
 from runtime.core.errors import InvalidInput
 from runtime.core.resources.authority import AuthorityType
-from runtime.pki.export import export_authority, parse_authorities, trusted_user_ca_keys
+from runtime.pki.export import export_authority, parse_authorities
 from runtime.pki.keys import generate_key
 from runtime.pki.trust import AuthorityKey
 
@@ -37,16 +37,6 @@ def test_names_that_are_no_patterns(name: str) -> None:
     """What would end a pattern, negate it or start a new line is refused."""
     with pytest.raises(InvalidInput, match="not a host pattern"):
         export_authority(HOST, names=[name])
-
-
-def test_trusted_user_ca_keys() -> None:
-    """The file for sshd is the export without its first word; a host CA never gets into it."""
-    other = AuthorityKey(AuthorityType.USER, "leaf", generate_key().public)
-    assert trusted_user_ca_keys([USER, other]) == (
-        f"{KEY.line} clustername=main&type=user\n{other.key.line} clustername=leaf&type=user\n"
-    )
-    with pytest.raises(InvalidInput, match="host CA of cluster main must not be trusted"):
-        trusted_user_ca_keys([USER, HOST])
 
 
 def test_read_back() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
 import pytest
@@ -11,25 +10,14 @@ import pytest
 from runtime.core.errors import AccessDenied, InvalidInput
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki.certificate import CertificateType, read_certificate
-from runtime.pki.claims import HostClaims, MemberClaims, MemberRole, UserClaims
+from runtime.pki.claims import MemberRole, UserClaims
 from runtime.pki.keys import KeyAlgorithm, generate_key, parse_public_key
 from runtime.pki.signing import MAX_SERIAL, random_serial, sign_host, sign_member, sign_user
 from runtime.pki.trust import Signer, Trust
 from runtime.pki.verify import verify_host, verify_member, verify_user
 from runtime.pki.wire import read_line
+from tests.unit.pki.signers import HOST, HOST_CA, HOST_ID, HOUR, KEY, MEMBER, NOW, SECONDS, TRUST, USER, USER_CA
 from tests.unit.pki.test_keys import RSA_3072
-
-NOW = datetime(2027, 3, 4, 5, 6, 7, 890000, tzinfo=UTC)
-SECONDS = int(NOW.timestamp())
-HOUR = timedelta(hours=1)
-HOST_ID = "8f14e45f-ceea-467f-a8d2-0123456789ab"
-USER_CA = Signer(AuthorityType.USER, "main", generate_key())
-HOST_CA = Signer(AuthorityType.HOST, "main", generate_key())
-TRUST = Trust([USER_CA.public, HOST_CA.public])
-KEY = generate_key().public
-USER = UserClaims(user="joe", cluster="main", logins=("root", "joe"), roles=("dev", "user:joe"), ttl=HOUR)
-HOST = HostClaims(host_id=HOST_ID, role=MemberRole.NODE, name="db1", cluster="main", ttl=HOUR)
-MEMBER = MemberClaims(host_id=HOST_ID, role=MemberRole.NODE, cluster="main", ttl=HOUR)
 
 
 def test_user_certificate_says_what_was_claimed() -> None:

@@ -19,7 +19,7 @@ from runtime.pki.trust import AuthorityKey, Signer, Trust, keys_of
 from runtime.pki.verify import verify_host, verify_member, verify_user
 from runtime.pki.wire import read_line, write_line
 from tests.unit.pki.forging import sign_raw, signed_with_sha1, with_ca_key
-from tests.unit.pki.test_signing import HOST, HOST_CA, HOST_ID, HOUR, KEY, MEMBER, NOW, SECONDS, TRUST, USER, USER_CA
+from tests.unit.pki.signers import HOST, HOST_CA, HOST_ID, HOUR, KEY, MEMBER, NOW, SECONDS, TRUST, USER, USER_CA
 
 ROLES = {"roles@teleport.internal": '{"cluster":"main","roles":["dev"]}'}
 ROLE = {"role@teleport.internal": '{"cluster":"main","role":"node"}'}
