@@ -22,7 +22,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runtime.api.messages import ResourceDocument
+from runtime.api.resource_messages import ResourceDocument
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.auth.changes import changes

@@ -18,7 +18,7 @@ from contextlib import aclosing
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runtime.api.messages import SecondFactor
+from runtime.api.cluster_messages import SecondFactor
 from runtime.api.trust_messages import TrustedPeer
 from runtime.auth.declared import Declared, kind_of
 from runtime.auth.tokens import JoinToken

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
-from runtime.api.messages import ResourceDocument, ResourceEvent
+from runtime.api.resource_messages import ResourceDocument, ResourceEvent
 from runtime.auth.persons import identified
 from runtime.auth.trusted_means import without_token
 from runtime.backend.base import Backend, Delete, Item, Put, Snapshot

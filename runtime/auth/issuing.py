@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
-from runtime.auth.authorities import LocalAuthorities
+from runtime.auth.authorities import Authorities
 from runtime.core.access import Rights
 from runtime.core.clock import Clock
 from runtime.core.defaults import CERTIFICATE_TTL
@@ -21,7 +21,7 @@ class Issuer:
     """Signs with the cluster's authorities. Who asks was judged before; what is asked for is checked here again."""
 
     def __init__(
-        self, authorities: LocalAuthorities, clock: Clock, audit: Audit, *, serial: Callable[[], int] = random_serial
+        self, authorities: Authorities, clock: Clock, audit: Audit, *, serial: Callable[[], int] = random_serial
     ) -> None:
         self.authorities = authorities
         self._clock = clock
@@ -75,9 +75,12 @@ class Issuer:
         return certificate
 
     def member(self, host_id: str, role: MemberRole, public_key: str, ttl: timedelta) -> Certificate:
-        """Return a certificate to call other services with. Raises InvalidInput."""
+        """Return a certificate to call other services with. Raises InvalidInput.
+
+        The host CA signs it, with the key for what clients show: not always the same while it is rotated.
+        """
         claims = MemberClaims(host_id=host_id, role=role, cluster=self.cluster, ttl=ttl)
-        signer = self.authorities.host.signer
+        signer = self.authorities.host.client_signer
         key = parse_public_key(public_key)
         certificate = sign_member(claims, key, signer=signer, now=self._clock.now(), serial=self._serial())
         self._issued(certificate, "member", host_id, (claims.principal,))

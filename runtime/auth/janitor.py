@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from contextlib import aclosing, suppress
 
-from runtime.api.messages import ResourceDocument
+from runtime.api.resource_messages import ResourceDocument
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared
 from runtime.auth.invites import Invites

@@ -14,18 +14,13 @@ from ipaddress import ip_address
 
 from pydantic import BaseModel, ConfigDict
 
-from runtime.api.messages import (
-    AdminRequest,
-    AuthorityKeys,
-    JoinRequest,
-    MemberCertificates,
-    Membership,
-    RenewRequest,
-)
+from runtime.api.cluster_messages import AuthorityKeys
+from runtime.api.member_messages import AdminRequest, JoinRequest, MemberCertificates, Membership, RenewRequest
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit, Field
 from runtime.auth.attempts import MAX_JOIN_FAILURES, Attempts, LockedOut, source
-from runtime.auth.authorities import LocalAuthorities
+from runtime.auth.authorities import Authorities
+from runtime.auth.authority_record import LocalAuthority
 from runtime.auth.issuing import Issuer
 from runtime.auth.presence import PresenceStore
 from runtime.auth.tokens import JoinToken, JoinTokens
@@ -284,14 +279,23 @@ def _told(caller: Caller, request: JoinRequest) -> dict[str, Field]:
     return {"addr.remote": caller.address, "name": request.name, "roles": [str(role) for role in request.roles]}
 
 
-def public_keys(authorities: LocalAuthorities) -> tuple[AuthorityKeys, ...]:
+def public_keys(authorities: Authorities) -> tuple[AuthorityKeys, ...]:
     """Return what others should trust: both authorities with the keys of all generations, the signing one first."""
-    found = []
-    for authority in (authorities.user, authorities.host):
-        signing = authority.signer.public.key.line
-        others = [key.key.line for key in keys_of(authority.public) if key.key.line != signing]
-        found.append(AuthorityKeys(cluster=authority.cluster, type=authority.type.value, keys=(signing, *others)))
-    return tuple(found)
+    return tuple(
+        AuthorityKeys(cluster=each.cluster, type=each.type.value, keys=public_key_lines(each))
+        for each in (authorities.user, authorities.host)
+    )
+
+
+def public_key_lines(authority: LocalAuthority) -> tuple[str, ...]:
+    """Return all keys of an authority that others should trust, the signing one first."""
+    signing = authority.signer.public.key.line
+    return (signing, *(key.key.line for key in keys_of(authority.public) if key.key.line != signing))
+
+
+def ca_pins(authorities: Authorities) -> tuple[str, ...]:
+    """Return the fingerprints by which newcomers may know this cluster (--ca-pin), that of the signing key first."""
+    return tuple(parse_public_key(line).fingerprint for line in public_key_lines(authorities.host))
 
 
 def _host(address: str) -> str:

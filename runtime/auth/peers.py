@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.recording_messages import RecordingRead
 
 ANSWER_SECONDS = 10.0
 """How long another auth server may take; whoever asked us waits somewhat longer."""
@@ -20,7 +20,7 @@ class Peers:
         self._connect = connect
         self._clients: dict[str, AuthClient] = {}
 
-    async def read_recording(self, server: str, wanted: m.RecordingRead) -> bytes:
+    async def read_recording(self, server: str, wanted: RecordingRead) -> bytes:
         """Return bytes of a recording that is there. Raises Unavailable, NotFound, AccessDenied."""
         client = self._clients.get(server)
         if client is None:

@@ -6,7 +6,7 @@ import base64
 import logging
 from contextlib import suppress
 
-from runtime.api.messages import SecondFactor
+from runtime.api.cluster_messages import SecondFactor
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.auth.attempts import Attempts, LockedOut, source

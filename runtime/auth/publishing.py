@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
 from pydantic import ValidationError
 
-from runtime.api.messages import Presence, PresenceEntry
+from runtime.api.member_messages import Presence, PresenceEntry
 from runtime.auth.presence import PresenceStore
 from runtime.backend.base import Backend
 from runtime.core.callers import CallerKind
@@ -27,21 +28,42 @@ class Publisher:
     """Writes the record when something in it is new. Auth servers that do so at once write the same."""
 
     def __init__(
-        self, backend: Backend, presence: PresenceStore, *, cluster: str, ca_pins: Callable[[], tuple[str, ...]]
+        self,
+        backend: Backend,
+        presence: PresenceStore,
+        *,
+        cluster: str,
+        ca_pins: Callable[[], tuple[str, ...]],
+        changes: Callable[[], AsyncGenerator[object, None]],
     ) -> None:
+        """Take what the record is made of; `changes` yields whenever the pins may have changed."""
         self._backend = backend
         self._presence = presence
         self._cluster = cluster
         self._ca_pins = ca_pins
+        self._changes = changes
 
     async def run(self) -> None:
-        """Follow the proxies for ever; each of their heartbeats is an occasion."""
+        """Follow the proxies, each of whose heartbeats is an occasion, and the pins, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_proxies())
+            group.create_task(self._follow_pins())
+
+    async def _follow_proxies(self) -> None:
         async with aclosing(self._presence.follow(CallerKind.PROXY)) as listed:
             async for proxies in listed:
-                try:
-                    await self.publish(proxies)
-                except TeleportError as error:
-                    logger.warning("the cluster's public record is not written yet: %s", error)
+                await self._try(proxies)
+
+    async def _follow_pins(self) -> None:
+        async with aclosing(self._changes()) as changes:
+            async for _ in changes:
+                await self._try(None)
+
+    async def _try(self, proxies: Iterable[PresenceEntry] | None) -> None:
+        try:
+            await self.publish(await self._presence.list(CallerKind.PROXY) if proxies is None else proxies)
+        except TeleportError as error:
+            logger.warning("the cluster's public record is not written yet: %s", error)
 
     async def publish(self, proxies: Iterable[PresenceEntry]) -> None:
         """Have the record say this. Raises Unavailable, InvalidResource for what a newer version wrote."""

@@ -20,7 +20,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runtime.api import messages as m
+from runtime.api.recording_messages import (
+    MAX_RECORDING_BYTES,
+    RecordingEnd,
+    RecordingEntry,
+    RecordingPiece,
+    RecordingRead,
+    RecordingSession,
+)
 from runtime.audit.index import Indexer, extend
 from runtime.audit.reading import INDEX, File, Source
 from runtime.audit.recording import BYTES, LOG, Part
@@ -39,7 +46,7 @@ INDEXES = 8
 INDEXING_SECONDS = 2.0
 """How long a call goes on making an index before it answers with what there is; the next goes on."""
 
-Elsewhere = Callable[[str, m.RecordingRead], Awaitable[bytes]]
+Elsewhere = Callable[[str, RecordingRead], Awaitable[bytes]]
 """Reads a recording of the auth server at host:port. Raises Unavailable, NotFound."""
 
 
@@ -55,7 +62,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    session: m.RecordingSession
+    session: RecordingSession
     node: str
     auth: str
     """The auth server that took it, and has the files if they are on a disk."""
@@ -126,7 +133,7 @@ class Recordings:
         """The address of this auth server; empty while it is not known."""
         return self._auth()
 
-    async def append(self, node: str, piece: m.RecordingPiece) -> int:
+    async def append(self, node: str, piece: RecordingPiece) -> int:
         """Take more of a recording from its node; return how long the file is now.
 
         What is there already is left out; what does not follow it is not taken. Raises AccessDenied for a session of
@@ -142,7 +149,7 @@ class Recordings:
             except OSError as error:
                 raise Unavailable(f"recordings cannot be written: {error.strerror or error}") from error
 
-    async def end(self, node: str, end: m.RecordingEnd) -> None:
+    async def end(self, node: str, end: RecordingEnd) -> None:
         """Let a recording be over, and outlive this machine. Raises CompareFailed when some of it is missing.
 
         Whether it is as the node wrote it, whoever files it looks (`runtime.auth.filing`): that takes a while.
@@ -164,17 +171,17 @@ class Recordings:
         self._growing.pop(sid, None)
         self._turns.pop(sid, None)
 
-    async def all(self, user: str = "") -> list[m.RecordingEntry]:
+    async def all(self, user: str = "") -> list[RecordingEntry]:
         """Return what recordings there are, those of a user if one is named, the latest first."""
         records = [record for record in await self.records() if user in ("", record.session.user)]
         records.sort(key=lambda record: record.session.started, reverse=True)
         return [_entry(record) for record in records]
 
-    async def entry(self, sid: UUID) -> m.RecordingEntry:
+    async def entry(self, sid: UUID) -> RecordingEntry:
         """Return what is known of a recording. Raises NotFound."""
         return _entry((await self.record(sid))[0])
 
-    async def read(self, wanted: m.RecordingRead, *, forward: bool = True) -> bytes:
+    async def read(self, wanted: RecordingRead, *, forward: bool = True) -> bytes:
         """Return bytes of a recording, wherever it is.
 
         Raises NotFound; Unavailable when the object store does not answer, or the auth server that has the recording,
@@ -271,7 +278,7 @@ class Recordings:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    async def _known(self, node: str, session: m.RecordingSession) -> Record:
+    async def _known(self, node: str, session: RecordingSession) -> Record:
         """Return the record of a node's session, made if it is new, and this server's from now on."""
         record = self._growing.get(session.sid)
         if record is None:
@@ -289,7 +296,7 @@ class Recordings:
         self._growing[session.sid] = record
         return record
 
-    async def _read_disk(self, wanted: m.RecordingRead) -> bytes:
+    async def _read_disk(self, wanted: RecordingRead) -> bytes:
         try:
             return await asyncio.to_thread(self.folder.read, wanted.sid, wanted.part, wanted.offset, wanted.size)
         except FileNotFoundError:
@@ -297,7 +304,7 @@ class Recordings:
                 raise
         return await self._read_index(wanted, _Disk(self.folder, wanted.sid))
 
-    async def _read_index(self, wanted: m.RecordingRead, files: Source) -> bytes:
+    async def _read_index(self, wanted: RecordingRead, files: Source) -> bytes:
         """Return bytes of an index that is not on the disk, for the recording grows, or is older than indexes are."""
         found = self._indexes.setdefault(wanted.sid, _Index())
         self._indexes.move_to_end(wanted.sid)
@@ -312,7 +319,7 @@ class Recordings:
             await asyncio.to_thread(extend, found.indexer, files, enough)
         return bytes(found.indexer.lines[wanted.offset : wanted.offset + wanted.size])
 
-    async def _read_objects(self, wanted: m.RecordingRead) -> bytes:
+    async def _read_objects(self, wanted: RecordingRead) -> bytes:
         store, name = self._store(wanted.sid), name_of(wanted.sid, wanted.part)
         try:
             return await store.read(name, wanted.offset, wanted.size)
@@ -321,7 +328,7 @@ class Recordings:
                 return await asyncio.to_thread(self.folder.read, wanted.sid, wanted.part, wanted.offset, wanted.size)
             raise NotFound(f"{name} is gone from {store.name}") from None
 
-    async def _read_elsewhere(self, record: Record, wanted: m.RecordingRead, *, forward: bool) -> bytes:
+    async def _read_elsewhere(self, record: Record, wanted: RecordingRead, *, forward: bool) -> bytes:
         """Ask the auth server that has a recording; of one that grows, what is here is better than nothing."""
         try:
             if self._elsewhere is None or not forward:
@@ -373,12 +380,12 @@ class _Source:
 
     def read(self, part: File, offset: int, size: int) -> bytes:
         """Return bytes of a file."""
-        wanted = m.RecordingRead(sid=self._sid, part=part, offset=offset, size=min(size, m.MAX_RECORDING_BYTES))
+        wanted = RecordingRead(sid=self._sid, part=part, offset=offset, size=min(size, MAX_RECORDING_BYTES))
         return asyncio.run_coroutine_threadsafe(self._recordings.read(wanted), self._loop).result()
 
 
-def _entry(record: Record) -> m.RecordingEntry:
-    return m.RecordingEntry(
+def _entry(record: Record) -> RecordingEntry:
+    return RecordingEntry(
         session=record.session, node=record.node, over=record.over, size=record.size, auth=record.auth, head=record.head
     )
 

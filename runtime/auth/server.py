@@ -10,19 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from runtime.api.client import AuthClient
-from runtime.api.dial import SUBSYSTEM
-from runtime.api.messages import SecondFactor
-from runtime.api.session import Session
+from runtime.api.cluster_messages import SecondFactor
+from runtime.api.rotation_messages import RotationStatus
 from runtime.api.trust_messages import TrustedPeer
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.auth.attempts import Attempts
-from runtime.auth.authorities import LocalAuthorities, ensure_authorities
+from runtime.auth.authorities import LiveAuthorities, LocalAuthorities, ensure_authorities
 from runtime.auth.chronicle import Chronicle
 from runtime.auth.configuration import Configuration
+from runtime.auth.conversations import Conversations
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared
 from runtime.auth.dispatch import Dispatcher
@@ -34,7 +33,7 @@ from runtime.auth.invites import Invites
 from runtime.auth.issuing import Issuer
 from runtime.auth.janitor import Janitor
 from runtime.auth.local import LocalCallers
-from runtime.auth.membership import Members
+from runtime.auth.membership import Members, ca_pins
 from runtime.auth.passwords import Passwords
 from runtime.auth.peers import Peers
 from runtime.auth.people import People
@@ -42,6 +41,8 @@ from runtime.auth.presence import PresenceStore
 from runtime.auth.pruning import Pruner
 from runtime.auth.publishing import Publisher
 from runtime.auth.recordings import Recordings
+from runtime.auth.rotating import Rotations
+from runtime.auth.rotation_status import status_of
 from runtime.auth.sessions import RunningSessions
 from runtime.auth.tokens import JoinToken, JoinTokens
 from runtime.auth.trusted_service import TrustService
@@ -54,10 +55,8 @@ from runtime.core.callers import Caller
 from runtime.core.clock import Clock
 from runtime.core.errors import AlreadyExists, NotFound
 from runtime.pki.keys import KeyAlgorithm
-from runtime.transport.capture import Proved
 from runtime.transport.limits import Limits
-from runtime.transport.server import Handler, Listener, listen
-from runtime.transport.subsystem import SubsystemSession, SubsystemStream
+from runtime.transport.server import Listener, listen
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +137,9 @@ class AuthService:
         # Every member is a caller of its own here; how many *people* come at once, the proxies limit.
         self._limits = replace(limits, max_users=limits.max_connections)
         self._passwords = Passwords()
-        self._authorities = authorities
-        self.issuer = Issuer(authorities, clock, audit)
+        self.authorities = live = LiveAuthorities(authorities, backend)
+        """Those of the moment."""
+        self.issuer = Issuer(live, clock, audit)
         presence = PresenceStore(backend, clock)
         tokens = JoinTokens(backend, clock, options.static_tokens)
         credentials, invites, attempts = CredentialStore(backend), Invites(backend, clock), Attempts(backend, clock)
@@ -153,9 +153,10 @@ class AuthService:
             now=clock.now,
         )
         tunnels = TunnelStore(backend, clock)
+        self._rotations = Rotations(backend, live, presence, audit, clock.now, algorithm=options.key_algorithm)
         self._trust = TrustService(
             backend,
-            authorities,
+            live,
             tokens=tokens,
             attempts=attempts,
             audit=audit,
@@ -179,8 +180,9 @@ class AuthService:
         self._publisher = Publisher(
             backend,
             presence,
-            cluster=authorities.cluster,
-            ca_pins=lambda: (authorities.host.signer.public.key.fingerprint,),
+            cluster=live.cluster,
+            ca_pins=lambda: ca_pins(live),
+            changes=live.follow,
         )
         self._chronicle = Chronicle(backend, declared, audit, clock.now)
         self._running = RunningSessions(backend, audit, clock.now)
@@ -218,16 +220,17 @@ class AuthService:
             events=EventView(backend, clock.now),
             recordings=recordings,
             sessions=self._running,
+            rotations=self._rotations,
             trust=self._trust,
             tunnels=tunnels,
             auth_servers=auth_servers,
         )
         register(self._dispatcher, parts)
-        self._gate = Gate(lambda: authorities.trust, clock.now)
+        self._gate = Gate(lambda: live.trust, clock.now)
         self.local = LocalCallers(self._dispatcher)
         """The way in for what runs in this process."""
         self._listener: Listener[Caller] | None = None
-        self._sessions: set[Session] = set()
+        self._conversations = Conversations(live, self._dispatcher.serve)
 
     def configure(self, configuration: Configuration) -> None:
         """Let this configuration hold from now on."""
@@ -238,7 +241,7 @@ class AuthService:
     async def start(self, *, host_key: bytes, host_certificate: bytes) -> tuple[str, int]:
         """Listen, and return the address and port that was bound. Raises Unavailable when it cannot be had."""
         self._listener = await listen(
-            self._connected,
+            self._conversations.connected,
             address=self._options.address,
             port=self._options.port,
             host_key=host_key,
@@ -254,11 +257,18 @@ class AuthService:
             self.filing.run(),
             self._chronicle.run(),
             self._publisher.run(),
+            self.authorities.run(),
+            self._conversations.run(),
+            self._rotations.run(),
             self._trust.run(),
             self._unsealing.run(),
         )
         self._tasks = [asyncio.create_task(each) for each in work]
         return self._listener.address.host, self._listener.address.port
+
+    def authority_statuses(self) -> tuple[RotationStatus, ...]:
+        """Return how it stands with the authorities, without who follows them."""
+        return tuple(status_of(each, ()) for each in (self.authorities.user, self.authorities.host))
 
     async def renew(self, *, host_key: bytes, host_certificate: bytes) -> None:
         """Show a new host certificate to connections from now on."""
@@ -269,7 +279,7 @@ class AuthService:
         """Stop listening, answer what was asked within `grace` seconds, end what is open and the worker threads."""
         if self._listener is not None:
             self._listener.close()
-            if grace and (answering := {task for session in self._sessions for task in session.answering()}):
+            if grace and (answering := self._conversations.answering()):
                 await asyncio.wait(answering, timeout=grace)
             self._listener.end()
             with suppress(TimeoutError):
@@ -285,9 +295,6 @@ class AuthService:
             await self._peers.close()
         self._passwords.close()
 
-    def _connected(self, proved: Proved[Caller], _: object) -> Handler:
-        return _Api(proved.identity, self._dispatcher, self._sessions)
-
     async def _refused(self, caller: Caller, method: str) -> None:
         self._audit.emit(
             EventType.CALL_REFUSED,
@@ -295,24 +302,3 @@ class AuthService:
             caller=f"{caller.kind} {caller.name}",
             **{"addr.remote": caller.address},
         )
-
-
-class _Api(Handler):
-    """One connection to auth: the API's subsystem and nothing else."""
-
-    def __init__(self, caller: Caller, dispatcher: Dispatcher, sessions: set[Session]) -> None:
-        self._caller = caller
-        self._dispatcher = dispatcher
-        self._sessions = sessions
-
-    def session_requested(self) -> Any:
-        """Offer the subsystem."""
-        return SubsystemSession(SUBSYSTEM, self._serve)
-
-    async def _serve(self, stream: SubsystemStream) -> None:
-        session = Session(stream, self._dispatcher.serve(self._caller), peer=str(self._caller))
-        self._sessions.add(session)
-        try:
-            await session.run()
-        finally:
-            self._sessions.discard(session)

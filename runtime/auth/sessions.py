@@ -34,7 +34,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runtime.api import messages as m
+from runtime.api.event_messages import AuditEvent
+from runtime.api.session_messages import RunningSession, SessionReport
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.backend.base import Backend, Item, Put, Snapshot
@@ -81,7 +82,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    session: m.RunningSession | None
+    session: RunningSession | None
     """None: the session is over."""
     seen: datetime
     """When auth made the record, by auth's clock."""
@@ -96,7 +97,7 @@ class _Found(NamedTuple):
     item: Item
     node: str
     record: Record
-    session: m.RunningSession
+    session: RunningSession
 
 
 class RunningSessions:
@@ -114,12 +115,12 @@ class RunningSessions:
 
     # --- what nodes tell -----------------------------------------------------------------------------------------
 
-    async def begin(self, node: str, events: Iterable[m.AuditEvent]) -> None:
+    async def begin(self, node: str, events: Iterable[AuditEvent]) -> None:
         """Keep the sessions that start with these events of a node. Raises Unavailable."""
         starts = [(sid, event) for event in events if event.event == EventType.SESSION_START and (sid := _sid(event))]
         await asyncio.gather(*(self._create(node, _started(sid, event)) for sid, event in starts))
 
-    async def given_up(self, node: str, events: Iterable[m.AuditEvent]) -> frozenset[UUID]:
+    async def given_up(self, node: str, events: Iterable[AuditEvent]) -> frozenset[UUID]:
         """Return which of a node's events say only that a session is lost that was given up before: their uids.
 
         Raises Unavailable.
@@ -134,7 +135,7 @@ class RunningSessions:
             if (record := records.get(_key(node, sid))) is not None and record.given_up == event.event
         )
 
-    async def end(self, node: str, events: Iterable[m.AuditEvent]) -> None:
+    async def end(self, node: str, events: Iterable[AuditEvent]) -> None:
         """Let the sessions be over that end with these events of a node, which have been logged."""
         ends = [(_key(node, sid), each.event) for each in events if (sid := _sid(each))]
         self._over |= {key for key, event in ends if event == EventType.SESSION_END}
@@ -148,7 +149,7 @@ class RunningSessions:
         except Unavailable as error:  # not the node's concern: its events are in the log
             logger.warning("sessions that are over are still listed: %s", error)
 
-    async def report(self, node: str, report: m.SessionReport) -> None:
+    async def report(self, node: str, report: SessionReport) -> None:
         """Take the whole of a node's sessions. Raises Unavailable."""
         await self._bury()
         await self._backend.put(f"{REPORTERS}{node}", b"{}", expires=self._now() + SILENCE)
@@ -186,7 +187,7 @@ class RunningSessions:
 
     # --- what administrators ask ---------------------------------------------------------------------------------
 
-    async def all(self) -> list[tuple[str, m.RunningSession]]:
+    async def all(self) -> list[tuple[str, RunningSession]]:
         """Return the running sessions, each with its node, the oldest first. Raises Unavailable."""
         found = [(each.node, each.session) for each in await self._found()]
         return sorted(found, key=lambda pair: (pair[1].started, str(pair[1].sid)))
@@ -291,7 +292,7 @@ class RunningSessions:
 
         await asyncio.gather(*map(bury, self._over))
 
-    async def _create(self, node: str, session: m.RunningSession, *, boot: UUID | None = None) -> None:
+    async def _create(self, node: str, session: RunningSession, *, boot: UUID | None = None) -> None:
         record = Record(session=session, seen=self._now(), boot=boot)
         with suppress(AlreadyExists):  # it was told twice, or is over already
             await self._backend.create(_key(node, session.sid), _value(record))
@@ -316,7 +317,7 @@ class RunningSessions:
         return records
 
 
-def _sid(event: m.AuditEvent) -> UUID | None:
+def _sid(event: AuditEvent) -> UUID | None:
     """Return the session of an event; None for one whose id is none: it is logged, and that is all."""
     try:
         return UUID(str(event.fields.get("sid", "")))
@@ -324,13 +325,13 @@ def _sid(event: m.AuditEvent) -> UUID | None:
         return None
 
 
-def _end_of(session: m.RunningSession) -> EventType:
+def _end_of(session: RunningSession) -> EventType:
     """Return the event with which a session ends in the log, if an auth server has to log it."""
     return EventType.SESSION_END if session.interactive else EventType.EXEC
 
 
-def _started(sid: UUID, event: m.AuditEvent) -> m.RunningSession:
-    return m.RunningSession(
+def _started(sid: UUID, event: AuditEvent) -> RunningSession:
+    return RunningSession(
         sid=sid,
         user=str(event.fields.get("user", ""))[:1024],
         login=str(event.fields.get("login", ""))[:1024],

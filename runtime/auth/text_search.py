@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from runtime.api import messages as m
+from runtime.api.recording_messages import MAX_RECORDING_BYTES, RecordingEntry, RecordingRead
 from runtime.api.search_messages import RecordingFinding, RecordingMatch, RecordingSearch
 from runtime.audit.text_search import NO_END
 from runtime.auth.recordings import Recordings
@@ -37,7 +37,7 @@ class TextSearch:
         self._waiting = 0
 
     async def search(
-        self, wanted: RecordingSearch, entries: Iterable[m.RecordingEntry]
+        self, wanted: RecordingSearch, entries: Iterable[RecordingEntry]
     ) -> AsyncGenerator[RecordingFinding, None]:
         """Yield what is found in each of these recordings, and in the end how much was looked through.
 
@@ -70,7 +70,7 @@ class TextSearch:
                         )
             yield RecordingFinding(recordings=searched, bytes=size, limited=not left)
 
-    async def _one(self, process: _Process, entry: m.RecordingEntry, limit: int) -> dict[str, Any]:
+    async def _one(self, process: _Process, entry: RecordingEntry, limit: int) -> dict[str, Any]:
         """Look through one recording: give the process what it wants to read, until it says what it has found."""
         sid = entry.session.sid
         await process.say({"limit": limit})
@@ -78,8 +78,8 @@ class TextSearch:
             message = await process.hear(f"looking through recording {sid}")
             if "read" not in message:
                 return message
-            size = min(message["size"], m.MAX_RECORDING_BYTES)
-            piece = m.RecordingRead(sid=sid, part=message["read"], offset=message["offset"], size=size)
+            size = min(message["size"], MAX_RECORDING_BYTES)
+            piece = RecordingRead(sid=sid, part=message["read"], offset=message["offset"], size=size)
             try:
                 data = await self._recordings.read(piece)
             except TeleportError as error:

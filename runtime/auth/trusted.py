@@ -3,6 +3,8 @@
 a TrustedCluster, enabled, and its record    our root: its people may do here what the document says
 a cluster of teleport.yaml (key_file)        root or leaf; a TrustedCluster of the same name counts in its place
 the record of a leaf                         may open tunnels to us; its people are nobody here
+
+By which keys it was given is one thing; what it has said of them since (`runtime.auth.followed_record`) lies over that.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from runtime.api.trust_messages import RoleMapping, TrustedClusters, TrustedPeer
+from runtime.auth.followed_record import PREFIX as FOLLOWED
+from runtime.auth.followed_record import FollowedRecord, as_followed, base_of, decode_followed
 from runtime.auth.trusted_record import PREFIX as RECORDS
 from runtime.auth.trusted_record import Side, TrustedRecord, decode_record, fingerprints
 from runtime.backend.base import Backend, Delete, Item, Put, Snapshot
@@ -26,6 +30,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _DOCUMENTS = keys.resource_prefix("TrustedCluster")
+_SOURCES = 3
+"""Documents, records, and what was followed."""
 
 
 def is_trusted(cluster: TrustedCluster, record: TrustedRecord | None) -> bool:
@@ -41,14 +47,10 @@ def is_trusted(cluster: TrustedCluster, record: TrustedRecord | None) -> bool:
     return means.ca_pin is None or means.ca_pin in fingerprints(record.host_keys)
 
 
-def compose(
-    own: str,
-    own_keys: Iterable[str],
-    file: Iterable[TrustedPeer],
-    documents: Mapping[str, TrustedCluster],
-    records: Mapping[str, TrustedRecord],
-) -> tuple[TrustedPeer, ...]:
-    """Return all other clusters, by name. Who bears our name, or one of our keys, is none of them."""
+def given(
+    file: Iterable[TrustedPeer], documents: Mapping[str, TrustedCluster], records: Mapping[str, TrustedRecord]
+) -> dict[str, TrustedPeer]:
+    """Return all other clusters by name, with the keys by which they were given."""
     found: dict[str, TrustedPeer] = {}
     for name, document in documents.items():
         if (peer := _declared(document, records.get(name))) is not None:
@@ -59,13 +61,21 @@ def compose(
     for name, record in records.items():
         if record.side is Side.LEAF and name not in documents and name not in found:
             found[name] = TrustedPeer(cluster=name, host_keys=record.host_keys)
+    return found
+
+
+def compose(
+    own: str, own_keys: Iterable[str], peers: Mapping[str, TrustedPeer], followed: Mapping[str, FollowedRecord]
+) -> tuple[TrustedPeer, ...]:
+    """Return them with the keys that they have now, by name. Who bears our name, or one of our keys, is left out."""
     ours = set(own_keys)
     kept = []
-    for name, peer in sorted(found.items()):
+    for name, base in sorted(peers.items()):
+        peer = as_followed(base, followed.get(name))
         if name == own or not ours.isdisjoint({*peer.host_keys, *peer.user_keys}):
             logger.error("cluster %s is not trusted: its name or one of its CA keys is this cluster's own", name)
             continue
-        kept.append(peer)
+        kept.append(peer.model_copy(update={"base": base_of(base)}))
     return tuple(kept)
 
 
@@ -89,14 +99,25 @@ def _declared(document: TrustedCluster, record: TrustedRecord | None) -> Trusted
 class TrustedView:
     """Follows documents and records. `ready` is set once both are known; `changed` is called after each change."""
 
-    def __init__(self, backend: Backend, own: str, own_keys: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        own: str,
+        own_keys: Callable[[], Iterable[str]],
+        told: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
+        """`told` is what other clusters are to hear of our own authorities; when that changes, `look` is due."""
         self._backend = backend
         self._own = own
         self._own_keys = own_keys
+        self._told = told
         self._file: tuple[TrustedPeer, ...] = ()
         self.documents: dict[str, TrustedCluster] = {}
         """As they are in the storage, by name; one that cannot be read is as good as none."""
         self.records: dict[str, TrustedRecord] = {}
+        self.followed: dict[str, FollowedRecord] = {}
+        self.given: Mapping[str, TrustedPeer] = {}
+        """All other clusters, by the keys with which they were given."""
         self.ready = asyncio.Event()
         self._heard: set[str] = set()
         self._waiting: set[asyncio.Event] = set()
@@ -110,7 +131,7 @@ class TrustedView:
     @file.setter
     def file(self, peers: tuple[TrustedPeer, ...]) -> None:
         self._file = peers
-        self._compose()
+        self.look()
 
     @property
     def clusters(self) -> TrustedClusters:
@@ -122,6 +143,7 @@ class TrustedView:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow(_DOCUMENTS, self.documents, self._document))
             group.create_task(self._follow(RECORDS, self.records, self._record))
+            group.create_task(self._follow(FOLLOWED, self.followed, self._followed))
 
     async def changes(self) -> AsyncGenerator[None, None]:
         """Yield now, once all is known, and after each change; changes in between are one."""
@@ -158,7 +180,7 @@ class TrustedView:
                     case Delete(key):
                         known.pop(key.removeprefix(prefix), None)
                 self._heard.add(prefix)
-                self._compose()
+                self.look()
 
     @staticmethod
     def _take(known: dict[str, T], item: Item, prefix: str, read: Callable[[Item], T | None]) -> None:
@@ -187,15 +209,31 @@ class TrustedView:
             return None
         return record
 
-    def _compose(self) -> None:
-        if len(self._heard) < 2:  # half of the truth would end tunnels
+    @staticmethod
+    def _followed(item: Item) -> FollowedRecord | None:
+        try:
+            record = decode_followed(item.value)
+            fingerprints(tuple(key for each in (record.host, record.user) if each for key in each.keys))
+        except (CorruptState, InvalidInput) as error:
+            logger.error("%s: %s. %s", item.key, error, error.hint)  # noqa: TRY400 - no bug of ours
+            return None
+        return record
+
+    def look(self) -> None:
+        """See what follows from all that is known now."""
+        if len(self._heard) < _SOURCES:  # a part of the truth would end tunnels
             return
+        self.given = given(self._file, self.documents, self.records)
         self._clusters = TrustedClusters(
-            clusters=compose(self._own, self._own_keys(), self._file, self.documents, self.records)
+            clusters=compose(self._own, self._own_keys(), self.given, self.followed), statements=self._told()
         )
         self.ready.set()
         for event in self._waiting:
             event.set()
+
+    def current(self, name: str) -> TrustedPeer | None:
+        """Return a cluster with the keys that it has now, from what was heard so far."""
+        return next((peer for peer in self._clusters.clusters if peer.cluster == name), None)
 
 
 def roots(clusters: TrustedClusters) -> Mapping[str, TrustedPeer]:

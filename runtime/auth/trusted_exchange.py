@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 
 from runtime.api.trust_messages import RootReply
-from runtime.auth.authorities import LocalAuthorities
+from runtime.auth.authorities import Authorities
 from runtime.auth.membership import public_keys
 from runtime.core.errors import AccessDenied, InvalidInput, TeleportError
 from runtime.core.trust_status import TrustReason
@@ -55,7 +55,7 @@ class Root:
     ca_pin: str | None
 
 
-async def exchange(root: Root, token: str, authorities: LocalAuthorities, now: Callable[[], datetime]) -> RootReply:
+async def exchange(root: Root, token: str, authorities: Authorities, now: Callable[[], datetime]) -> RootReply:
     """Show the token and return whom to believe: keys that are well-formed, and the pinned ones if there is a pin.
 
     Raises NotTrusted.
@@ -65,7 +65,7 @@ async def exchange(root: Root, token: str, authorities: LocalAuthorities, now: C
         nonce = secrets.token_hex(16)
         # With a pin the first answer proves whose certificate it is that carries it.
         tls = _OneServer() if root.ca_pin is not None else ssl.create_default_context()
-        told = await _call(session, root, "GET", f"{PATH}?nonce={nonce}", None, tls)
+        told = await call(session, root, "GET", f"{PATH}?nonce={nonce}", None, tls)
         _identify(root, told, nonce, tls, now())
         own = next(each for each in public_keys(authorities) if each.type == "host")
         body = {
@@ -74,7 +74,7 @@ async def exchange(root: Root, token: str, authorities: LocalAuthorities, now: C
             "host_keys": list(own.keys),
             "proof": vouch(authorities.host.signer.key, cluster=authorities.cluster, host_keys=own.keys, token=token),
         }
-        answer = await _call(session, root, "POST", PATH, body, tls)
+        answer = await call(session, root, "POST", PATH, body, tls)
     return _checked(root, answer)
 
 
@@ -99,7 +99,8 @@ class _OneServer(aiohttp.Fingerprint):
         self.shown = shown
 
 
-_Tls = ssl.SSLContext | _OneServer
+_Tls = ssl.SSLContext | _OneServer | bool
+"""By what an HTTPS certificate is trusted; False: by nothing."""
 
 
 def _identify(root: Root, told: Mapping[str, Any], nonce: str, tls: _Tls, now: datetime) -> None:
@@ -153,7 +154,7 @@ def _checked(root: Root, answer: Mapping[str, Any]) -> RootReply:
     )
 
 
-async def _call(
+async def call(
     session: aiohttp.ClientSession,
     root: Root,
     method: str,
@@ -177,7 +178,7 @@ async def _call(
             " sent",
             hint="It is tried again.",
         ) from error
-    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+    except aiohttp.ClientConnectorCertificateError as error:
         raise NotTrusted(
             TrustReason.PROXY_NOT_TRUSTED,
             f"the proxy at {root.address} shows an HTTPS certificate that this machine does not trust: "
@@ -186,6 +187,8 @@ async def _call(
         ) from error
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         why = f"it did not answer within {TIMEOUT_SECONDS:g} s" if isinstance(error, TimeoutError) else _short(error)
+        if isinstance(error, aiohttp.ClientConnectorSSLError):
+            why = f"it does not speak HTTPS ({why})"
         raise NotTrusted(
             TrustReason.UNREACHABLE,
             f"the proxy at {root.address} cannot be reached: {why}",

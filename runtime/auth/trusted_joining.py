@@ -21,19 +21,30 @@ from datetime import datetime, timedelta
 from runtime.api.trust_messages import RootReply
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
-from runtime.auth.authorities import LocalAuthorities
+from runtime.auth.authorities import Authorities
+from runtime.auth.followed_record import followed_key
 from runtime.auth.trusted import TrustedView, is_trusted
 from runtime.auth.trusted_exchange import NotTrusted, Root, exchange
 from runtime.auth.trusted_record import Side, encode_record, fingerprints, new_record, record_key
+from runtime.auth.unsealing import sealing_key
 from runtime.backend.base import Backend
 from runtime.core import keys
-from runtime.core.errors import AlreadyExists, CompareFailed, InvalidInput, NotFound, TeleportError
+from runtime.core.errors import (
+    AlreadyExists,
+    CompareFailed,
+    InvalidInput,
+    InvalidResource,
+    NotFound,
+    TeleportError,
+)
 from runtime.core.resources import TrustedCluster, decode, encode
 from runtime.core.resources.authority import AuthorityType
+from runtime.core.resources.trusted_cluster import TrustMeans
 from runtime.core.trust_status import PREFIX as STATUS
 from runtime.core.trust_status import TrustReason, TrustStatus
 from runtime.pki.export import parse_authorities
 from runtime.pki.keys import parse_public_key
+from runtime.pki.sealed_token import sealed, token_in
 from runtime.pki.trust import AuthorityKey, Trust
 
 logger = logging.getLogger(__name__)
@@ -44,7 +55,7 @@ FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 60.0
 """Between two tries: each pause is a random part of a bound that doubles up to this."""
 
-Exchange = Callable[[Root, str, LocalAuthorities, Callable[[], datetime]], Awaitable[RootReply]]
+Exchange = Callable[[Root, str, Authorities, Callable[[], datetime]], Awaitable[RootReply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +73,7 @@ class TrustKeeper:
     def __init__(
         self,
         backend: Backend,
-        authorities: LocalAuthorities,
+        authorities: Authorities,
         view: TrustedView,
         audit: Audit,
         now: Callable[[], datetime],
@@ -129,25 +140,32 @@ class TrustKeeper:
             return await self._tell(name, digest, TrustReason.OWN_NAME, text)
         if not document.spec.enabled:
             self._give_up(name)
-            return await self._tell(name, digest, TrustReason.DISABLED, "it is disabled: spec.enabled is false")
+            text = "it is disabled: spec.enabled is false"
+            return await self._tell(name, digest, TrustReason.DISABLED, text, ended=True)
         if means is None:
             self._give_up(name)
             text = f"its Secret {document.secret()[0]} was not given; apply it with the document"
-            return await self._tell(name, digest, TrustReason.SECRET_NOT_FOUND, text)
+            return await self._tell(name, digest, TrustReason.SECRET_NOT_FOUND, text, ended=True)
+        if means.token is not None:  # as an earlier version left it
+            await self._seal(name, means)
         record = self._view.records.get(name)
         if means.ca is not None:
             self._give_up(name)
             if not is_trusted(document, record):
                 return await self._pin(document, means.ca, means.digest)
         elif record is None or record.means != means.digest:
-            if means.token is not None:
+            if means.has_token:
                 self._begin(document)
             if not is_trusted(document, record):
                 return None  # what comes of it is told by who tries
-        elif means.token is not None:
-            await self._forget_token(document)
+        elif means.has_token:
+            await self._replace(name, means, means.without_token())
         assert record is not None  # noqa: S101 - it is trusted, or this is over
-        return await self._tell_trusted(name, digest, (*record.host_keys, *record.user_keys))
+        now = self._view.current(name)
+        if now is not None and now.ended:
+            return await self._tell(name, digest, TrustReason.CA_REPLACED, _replaced(name, now.ended), ended=True)
+        known = now or record
+        return await self._tell_trusted(name, digest, (*known.host_keys, *known.user_keys))
 
     # --- pinned keys ----------------------------------------------------------------------------------------------
 
@@ -159,7 +177,8 @@ class TrustKeeper:
             found = parse_authorities(exported, source=f"Secret {secret}, {key}")
             host, user = self._of(name, found, f"Secret {secret}, {key}")
         except InvalidInput as error:
-            return await self._tell(name, digest, TrustReason.KEYS_INVALID, f"{error}. {error.hint}".rstrip(". ") + ".")
+            text = f"{error}. {error.hint}".rstrip(". ") + "."
+            return await self._tell(name, digest, TrustReason.KEYS_INVALID, text, ended=True)
         await self._trust(name, host, user, digest)
         return await self._tell_trusted(name, digest, (*host, *user))
 
@@ -226,17 +245,21 @@ class TrustKeeper:
         """Exchange once; return whether there is nothing left to do. Raises NotTrusted, and what the storage raises."""
         document = decode(TrustedCluster, (await self._backend.get(keys.resource("TrustedCluster", name))).value)
         means, address = document.metadata.means, document.spec.proxy.web_addr
-        if means is None or means.digest != digest or means.token is None or address is None:
+        if means is None or means.digest != digest or not means.has_token or address is None:
             return True  # changed, or another auth server was quicker
+        token = await self._token(document, means)
+        if token is None:
+            return True
         claim = f"{keys.AUTHORITY}/trusting/{name}"
         try:
             claimed = await self._backend.create(claim, b"{}", expires=self._now() + CLAIM)
         except AlreadyExists:
             return False  # another auth server is at it
         try:
-            await self._tell(name, digest, TrustReason.PENDING, f"the token is being shown to the proxy at {address}")
+            text, ended = f"the token is being shown to the proxy at {address}", not self._trusts(document)
+            await self._tell(name, digest, TrustReason.PENDING, text, ended=ended)
             root = Root(name, address, means.ca_pin)
-            reply = await self._exchange(root, means.token, self._authorities, self._now)
+            reply = await self._exchange(root, token, self._authorities, self._now)
             found = [
                 AuthorityKey(kind, name, key)
                 for kind, lines in ((AuthorityType.HOST, reply.host_keys), (AuthorityType.USER, reply.user_keys))
@@ -252,14 +275,32 @@ class TrustKeeper:
                 await self._backend.delete(claim, revision=claimed.revision)
         return True
 
-    async def _forget_token(self, document: TrustedCluster) -> None:
-        """Drop a token that has done its work; whoever changed the document meanwhile leads to another look."""
+    def _trusts(self, document: TrustedCluster) -> bool:
+        """Tell whether the cluster is trusted while its new token is being shown."""
+        return is_trusted(document, self._view.records.get(document.name))
+
+    async def _token(self, document: TrustedCluster, means: TrustMeans) -> str | None:
+        """Return the token. One that was sealed to another key is given up, as if its Secret had not been given."""
+        name = document.name
+        try:
+            return token_in(means, await sealing_key(self._backend), cluster=name)
+        except InvalidInput as error:
+            logger.warning("trusted cluster %s: %s; its Secret has to be given again", name, error)
+            await self._replace(name, means, None)
+            return None
+
+    async def _seal(self, name: str, means: TrustMeans) -> None:
+        """Seal a token that lies there as it is."""
+        public = (await sealing_key(self._backend)).public
+        await self._replace(name, means, sealed(means, public, cluster=name))
+
+    async def _replace(self, name: str, means: TrustMeans, new: TrustMeans | None) -> None:
+        """Write other means in place of those; whoever changed the document meanwhile leads to another look."""
         with suppress(NotFound, CompareFailed):
-            item = await self._backend.get(keys.resource("TrustedCluster", document.name))
+            item = await self._backend.get(keys.resource("TrustedCluster", name))
             current = decode(TrustedCluster, item.value)
-            if current.metadata.means == document.metadata.means and current.metadata.means is not None:
-                spent = current.with_means(current.metadata.means.model_copy(update={"token": None}))
-                await self._backend.compare_and_swap(item.key, encode(spent), revision=item.revision)
+            if current.metadata.means == means:
+                await self._backend.compare_and_swap(item.key, encode(current.with_means(new)), revision=item.revision)
 
     # --- records --------------------------------------------------------------------------------------------------
 
@@ -278,22 +319,63 @@ class TrustKeeper:
         except NotFound:
             record = self._view.records.get(name)
             with suppress(NotFound):
+                await self._backend.delete(followed_key(name))
+            with suppress(NotFound):
                 await self._backend.delete(record_key(name))
                 if record is not None:
                     logger.info("cluster %s is trusted no more: its TrustedCluster was deleted", name)
-                    self._audit.emit(EventType.TRUST_ENDED, cluster=name, side=Side.ROOT.value)
+                    reason = "its TrustedCluster was deleted"
+                    self._audit.emit(EventType.TRUST_ENDED, cluster=name, side=Side.ROOT.value, reason=reason)
 
     async def _tell_trusted(self, name: str, digest: str, found: tuple[str, ...]) -> None:
         await self._tell(name, digest, TrustReason.TRUSTED, "its authorities are known", fingerprints(found))
 
     async def _tell(
-        self, name: str, digest: str, reason: TrustReason, message: str, prints: tuple[str, ...] = ()
+        self,
+        name: str,
+        digest: str,
+        reason: TrustReason,
+        message: str,
+        prints: tuple[str, ...] = (),
+        *,
+        ended: bool = False,
     ) -> None:
-        """Have it known how it stands with what its Secret holds, if that is news."""
+        """Have it known how it stands with what its Secret holds, if that is news.
+
+        `ended`: nothing of the cluster is trusted now; where it was, that is audited, by whoever tells it first.
+        """
         content = encode(TrustStatus(reason=reason, message=message, fingerprints=prints, digest=digest))
-        try:
-            if (await self._backend.get(STATUS + name)).value == content:
-                return
-        except NotFound:
-            pass
-        await self._backend.put(STATUS + name, content)
+        told = await self._replace_told(name, content)
+        if ended and told is not None and _was_trusted(told):
+            logger.info("cluster %s is trusted no more: %s", name, message)
+            self._audit.emit(EventType.TRUST_ENDED, cluster=name, side=Side.ROOT.value, reason=message)
+
+    async def _replace_told(self, name: str, content: bytes) -> bytes | None:
+        """Write what is told of a cluster, and return what was told before; None for nothing, or nothing else."""
+        while True:
+            try:
+                before = await self._backend.get(STATUS + name)
+                if before.value == content:
+                    return None
+                await self._backend.compare_and_swap(before.key, content, revision=before.revision)
+            except NotFound:
+                await self._backend.put(STATUS + name, content)
+                return None
+            except CompareFailed:  # another auth server has told something in this moment
+                continue
+            return before.value
+
+
+def _was_trusted(told: bytes) -> bool:
+    try:
+        return decode(TrustStatus, told).trusted
+    except InvalidResource:  # a newer version's
+        return False
+
+
+def _replaced(name: str, ended: tuple[str, ...]) -> str:
+    which = " and ".join(f"its {each} CA" for each in sorted(ended))
+    return (
+        f"cluster {name} has replaced {which} in an emergency, and its old keys say that nobody is to follow them. "
+        "Nothing of it is trusted. Give it trust anew: a new token, or its new keys, in the Secret."
+    )

@@ -15,7 +15,8 @@ from runtime.api.trust_messages import LeafRequest, RootReply
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
 from runtime.auth.attempts import MAX_JOIN_FAILURES, Attempts, LockedOut, source
-from runtime.auth.authorities import LocalAuthorities
+from runtime.auth.authorities import Authorities
+from runtime.auth.followed_record import followed_key
 from runtime.auth.membership import public_keys
 from runtime.auth.tokens import JoinTokens
 from runtime.auth.trusted import TrustedView
@@ -47,7 +48,7 @@ class Leaves:
     def __init__(
         self,
         backend: Backend,
-        authorities: LocalAuthorities,
+        authorities: Authorities,
         view: TrustedView,
         tokens: JoinTokens,
         attempts: Attempts,
@@ -101,6 +102,8 @@ class Leaves:
                 )
             raise NotFound(f"no cluster {name[:80]!a} is trusted here", hint="See tctl auth ls.")
         await self._backend.delete(record_key(name))
+        with suppress(NotFound):
+            await self._backend.delete(followed_key(name))
         self._audit.emit(EventType.TRUST_ENDED, cluster=name, side=Side.LEAF.value, by=str(by))
 
     async def _accept(self, request: LeafRequest) -> None:
@@ -109,7 +112,7 @@ class Leaves:
         await self._attempts.check(asking, most=MAX_JOIN_FAILURES)
         host_keys = tuple(parse_public_key(key).line for key in request.host_keys)
         known = await self._known(request.cluster)
-        if known is not None and known.means == digest_of(token) and known.host_keys == host_keys:
+        if known is not None and known.means == digest_of(token) and self._is_the_same(known, host_keys):
             return
         try:
             await self._tokens.check(token, (TokenRole.TRUSTED_CLUSTER.value,))
@@ -127,7 +130,7 @@ class Leaves:
         await self._tokens.redeem(token, (TokenRole.TRUSTED_CLUSTER.value,))
         await self._attempts.forgive(asking)
         record = new_record(request.cluster, Side.LEAF, host_keys=host_keys, means=digest_of(token), now=self._now())
-        await self._keep(record)
+        await self._keep(record, known)
         logger.info("cluster %s is a leaf of this one, joined from %s", request.cluster, request.address)
         self._audit.emit(
             EventType.TRUST_BEGUN,
@@ -146,9 +149,10 @@ class Leaves:
                 hint="A cluster cannot trust itself. Two clusters that know each other need names of their own: "
                 "cluster_name in auth_service.",
             )
-        if known is not None and known.host_keys != host_keys:
+        if known is not None and not self._is_the_same(known, host_keys):
+            other = ", ".join(fingerprints(self._keys_of(known))) or "one that has ended"
             raise AlreadyExists(
-                f"a cluster {name} is known here already, by another CA: {', '.join(fingerprints(known.host_keys))}",
+                f"a cluster {name} is known here already, by another CA: {other}",
                 hint=f"If it was set up anew, forget the old one on this cluster: tctl auth rm {name}. Else give the "
                 "new one another name.",
             )
@@ -171,19 +175,29 @@ class Leaves:
             return None
         return record if record.side is Side.LEAF else None
 
-    async def _keep(self, record: TrustedRecord) -> None:
-        """Write a new record, or over one with the same keys. Raises AlreadyExists when somebody was quicker."""
+    async def _keep(self, record: TrustedRecord, known: TrustedRecord | None) -> None:
+        """Write a new record, or over what was `known`. Raises AlreadyExists when somebody was quicker."""
         key = record_key(record.cluster)
         try:
             await self._backend.create(key, encode_record(record))
         except AlreadyExists:
             item = await self._backend.get(key)
-            if decode_record(item.value).host_keys != record.host_keys:
+            there = decode_record(item.value)
+            if there != known and set(there.host_keys) != set(record.host_keys):
                 raise AlreadyExists(
                     f"another cluster {record.cluster} has joined in this very moment", hint=_NEW_TOKEN
                 ) from None
             with suppress(CompareFailed):  # the same cluster, twice at once
                 await self._backend.compare_and_swap(key, encode_record(record), revision=item.revision)
+
+    def _keys_of(self, known: TrustedRecord) -> tuple[str, ...]:
+        """Return the keys that a leaf has now: its authority may have been rotated since it joined."""
+        peer = self._view.current(known.cluster)
+        return known.host_keys if peer is None else peer.host_keys
+
+    def _is_the_same(self, known: TrustedRecord, host_keys: tuple[str, ...]) -> bool:
+        """Tell whether a leaf is the one that is known. The first key, which signs, speaks for the others."""
+        return host_keys[0] in self._keys_of(known)
 
     def _refused(self, request: LeafRequest, error: TeleportError) -> None:
         logger.warning("refused cluster %a from %s: %s", request.cluster[:128], request.address, error)

@@ -102,7 +102,7 @@ class Unsealing:
             await self._give(user.name, sealed.box, key)
         except InvalidInput as error:
             logger.warning("the credentials of user %s are refused: %s", user.name, error)
-            said = f"{error}. {error.hint}" if error.hint else str(error)
+            said = error.in_full
             after = SealedCredentials(source=sealed.source, problem=said)
         else:
             after = SealedCredentials(source=sealed.source, taken=self._clock.now())

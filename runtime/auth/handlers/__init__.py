@@ -12,6 +12,7 @@ from runtime.auth.handlers.parts import Parts
 from runtime.auth.handlers.people import PeopleHandlers
 from runtime.auth.handlers.recording_search import RecordingSearchHandlers
 from runtime.auth.handlers.resources import ResourceHandlers
+from runtime.auth.handlers.rotation import RotationHandlers
 from runtime.auth.handlers.sessions import SessionHandlers
 from runtime.auth.handlers.tokens import TokenHandlers
 from runtime.auth.handlers.trusted import TrustedHandlers
@@ -34,5 +35,6 @@ def register(dispatcher: Dispatcher, parts: Parts) -> None:
         SessionHandlers,
         TunnelHandlers,
         TrustedHandlers,
+        RotationHandlers,
     ):
         group(parts).register(dispatcher)

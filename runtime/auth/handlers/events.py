@@ -9,9 +9,19 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from runtime.api import event_messages as em
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.event_messages import EventPage, EventQuery, Segment, SegmentPage, SegmentQuery
+from runtime.api.messages import Nothing
+from runtime.api.recording_messages import (
+    RecordingData,
+    RecordingEnd,
+    RecordingEntry,
+    RecordingList,
+    RecordingPiece,
+    RecordingQuery,
+    RecordingRead,
+    RecordingSize,
+)
 from runtime.audit.events import EventType
 from runtime.audit.search import Filter
 from runtime.auth.dispatch import Dispatcher, EmitPiece
@@ -48,7 +58,7 @@ class EventHandlers:
         dispatcher.on(methods.RECORDINGS_LIST, self.recordings)
         dispatcher.on(methods.RECORDING_READ, self.read)
 
-    async def search(self, caller: Caller, params: m.EventQuery, emit: EmitPiece) -> m.Nothing:
+    async def search(self, caller: Caller, params: EventQuery, emit: EmitPiece) -> Nothing:
         """Send the events that fit, and with `follow` those that come, until the caller gives up."""
         wanted = Filter(
             types=frozenset(params.types),
@@ -61,40 +71,40 @@ class EventHandlers:
         async with aclosing(view.follow(wanted) if params.follow else view.search(wanted)) as found:
             async for lines in found:
                 for page in pages(lines):
-                    await emit(m.EventPage(lines=tuple(line.decode("ascii", "replace") for line in page)))
-        return m.Nothing()
+                    await emit(EventPage(lines=tuple(line.decode("ascii", "replace") for line in page)))
+        return Nothing()
 
-    async def segments(self, caller: Caller, params: em.SegmentQuery, emit: EmitPiece) -> m.Nothing:
+    async def segments(self, caller: Caller, params: SegmentQuery, emit: EmitPiece) -> Nothing:
         """Send what an auth server put into the storage, for its log to be compared with."""
         async with aclosing(self._parts.events.segments(str(params.server), params.since)) as found:
             async for segments in found:
                 for start in range(0, len(segments), PAGE_LINES):
                     page = segments[start : start + PAGE_LINES]
-                    await emit(em.SegmentPage(segments=tuple(em.Segment(**asdict(each)) for each in page)))
-        return m.Nothing()
+                    await emit(SegmentPage(segments=tuple(Segment(**asdict(each)) for each in page)))
+        return Nothing()
 
-    async def append(self, caller: Caller, params: m.RecordingPiece) -> m.RecordingSize:
+    async def append(self, caller: Caller, params: RecordingPiece) -> RecordingSize:
         """Take more of a recording. Raises AccessDenied, Unavailable."""
-        return m.RecordingSize(size=await self._parts.recordings.append(caller.name, params))
+        return RecordingSize(size=await self._parts.recordings.append(caller.name, params))
 
-    async def end(self, caller: Caller, params: m.RecordingEnd) -> m.Nothing:
+    async def end(self, caller: Caller, params: RecordingEnd) -> Nothing:
         """Let a recording be over. Raises AccessDenied, CompareFailed, Unavailable."""
         await self._parts.recordings.end(caller.name, params)
-        return m.Nothing()
+        return Nothing()
 
-    async def recordings(self, caller: Caller, params: m.RecordingQuery) -> m.RecordingList:
+    async def recordings(self, caller: Caller, params: RecordingQuery) -> RecordingList:
         """List recordings; to a proxy those that the user may read for whom it asks. Raises AccessDenied."""
         found = await self._parts.recordings.all(params.user)
         if caller.kind is CallerKind.PROXY:
             reads = await self._reader(await signed_by(self._parts, caller, params.signed, RECORDINGS_PATH))
             found = [entry for entry in found if reads(entry)]
-        return m.RecordingList(recordings=tuple(found))
+        return RecordingList(recordings=tuple(found))
 
-    async def read(self, caller: Caller, params: m.RecordingRead) -> m.RecordingData:
+    async def read(self, caller: Caller, params: RecordingRead) -> RecordingData:
         """Return bytes of a recording. Raises AccessDenied, NotFound, Unavailable."""
         if caller.kind is CallerKind.AUTH:
             # Another auth server has looked whether its caller may, told of it, and asks for what only this one has.
-            return m.RecordingData(data=await self._parts.recordings.read(params, forward=False))
+            return RecordingData(data=await self._parts.recordings.read(params, forward=False))
         if caller.kind is CallerKind.PROXY:
             path = f"{RECORDINGS_PATH}/{params.sid}/{params.part}"
             reader = await signed_by(self._parts, caller, params.signed, path)
@@ -108,9 +118,9 @@ class EventHandlers:
                 hint="It is another user's; a role can allow it: rules on the resource session, verb read.",
             )
         self._tell(by, entry)
-        return m.RecordingData(data=await self._parts.recordings.read(params, forward=True))
+        return RecordingData(data=await self._parts.recordings.read(params, forward=True))
 
-    def _tell(self, by: str, entry: m.RecordingEntry) -> None:
+    def _tell(self, by: str, entry: RecordingEntry) -> None:
         """Log who reads a recording, unless that was done of late."""
         now, sid = self._parts.now(), entry.session.sid
         if (since := self._told.get((by, sid))) is not None and now - since < READ_AGAIN:
@@ -124,11 +134,11 @@ class EventHandlers:
             EventType.RECORDING_READ, sid=str(sid), user=session.user, login=session.login, server_id=entry.node, by=by
         )
 
-    async def _reader(self, user: User) -> Callable[[m.RecordingEntry], bool]:
+    async def _reader(self, user: User) -> Callable[[RecordingEntry], bool]:
         """Return what tells which recordings a user may read: the user's own, and all where a role says so."""
         all_of_them = may(user, await self._parts.declared.roles(), RuleResource.SESSION, Verb.READ)
         return lambda entry: all_of_them or entry.session.user == user.name
 
 
-def _any(_: m.RecordingEntry) -> bool:
+def _any(_: RecordingEntry) -> bool:
     return True

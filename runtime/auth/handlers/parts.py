@@ -17,6 +17,7 @@ from runtime.auth.membership import Members
 from runtime.auth.people import People
 from runtime.auth.presence import PresenceStore
 from runtime.auth.recordings import Recordings
+from runtime.auth.rotating import Rotations
 from runtime.auth.sessions import RunningSessions
 from runtime.auth.tokens import JoinTokens
 from runtime.auth.trusted_service import TrustService
@@ -42,6 +43,7 @@ class Parts:
     events: EventView
     recordings: Recordings
     sessions: RunningSessions
+    rotations: Rotations
     trust: TrustService
     tunnels: TunnelStore
     auth_servers: Callable[[], Sequence[str]]

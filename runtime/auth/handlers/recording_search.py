@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
 from runtime.api.search_messages import RecordingSearch
 from runtime.audit.events import EventType
 from runtime.auth.dispatch import Dispatcher, EmitPiece
@@ -28,7 +28,7 @@ class RecordingSearchHandlers:
         """Serve the method."""
         dispatcher.on_stream(methods.RECORDINGS_SEARCH, self.search)
 
-    async def search(self, caller: Caller, params: RecordingSearch, emit: EmitPiece) -> m.Nothing:
+    async def search(self, caller: Caller, params: RecordingSearch, emit: EmitPiece) -> Nothing:
         """Send what is found, the latest recordings first, until the caller gives up.
 
         Raises InvalidInput, Unavailable.
@@ -48,7 +48,7 @@ class RecordingSearchHandlers:
         async with aclosing(self._searching.search(params, entries)) as findings:
             async for finding in findings:
                 await emit(finding)
-        return m.Nothing()
+        return Nothing()
 
     async def _nodes(self, name: str) -> set[str] | None:
         """Return the ids of the nodes that are meant; None: all."""

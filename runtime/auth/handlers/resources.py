@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
+from runtime.api.resource_messages import ResourceDocument, ResourceList, ResourceQuery, ResourceRef
 from runtime.audit.events import EventType
 from runtime.auth.changes import Change, of
 from runtime.auth.declared import known_kind
@@ -32,15 +33,15 @@ class ResourceHandlers:
         dispatcher.on(methods.RESOURCES_REMOVE, self.remove_resource)
         dispatcher.on_stream(methods.RESOURCES_WATCH, self.watch_resources)
 
-    async def get_resource(self, caller: Caller, params: m.ResourceRef) -> m.ResourceDocument:
+    async def get_resource(self, caller: Caller, params: ResourceRef) -> ResourceDocument:
         """Return one declared resource. Raises NotFound."""
         return await self._parts.declared.document(params.kind, params.name)
 
-    async def list_resources(self, caller: Caller, params: m.ResourceQuery) -> m.ResourceList:
+    async def list_resources(self, caller: Caller, params: ResourceQuery) -> ResourceList:
         """List the declared resources of a kind."""
-        return m.ResourceList(resources=tuple(await self._parts.declared.documents(params.kind)))
+        return ResourceList(resources=tuple(await self._parts.declared.documents(params.kind)))
 
-    async def write_resource(self, caller: Caller, params: m.ResourceDocument) -> m.ResourceDocument:
+    async def write_resource(self, caller: Caller, params: ResourceDocument) -> ResourceDocument:
         """Write a document from tctl, with what its Secret holds. Raises InvalidInput, AlreadyExists, CompareFailed."""
         (resource, *more) = load_documents(params.document, source="the document")
         if more:
@@ -49,7 +50,8 @@ class ResourceHandlers:
         value = None if params.value is None else params.value.get_secret_value()
         is_cluster = isinstance(declared, TrustedCluster)
         issue = Issue(None if is_cluster else value, now=self._parts.now())
-        means = Means(value if is_cluster else None, own=self._parts.issuer.cluster)
+        public = await self._parts.trust.sealing_public() if is_cluster and value is not None else b""
+        means = Means(value if is_cluster else None, own=self._parts.issuer.cluster, public=public)
         change = Change(lambda resource, before: means(issue(resource, before), before))
         written = await self._parts.declared.write(
             declared, revision=params.revision, overwrite=params.overwrite, complete=change
@@ -57,15 +59,15 @@ class ResourceHandlers:
         self._parts.audit.emit(EventType.RESOURCE_WRITTEN, **change.fields, by=str(caller))
         return written.model_copy(update={"value": issue.made})
 
-    async def remove_resource(self, caller: Caller, params: m.ResourceRef) -> m.Nothing:
+    async def remove_resource(self, caller: Caller, params: ResourceRef) -> Nothing:
         """Delete a resource that tctl declared. Raises NotFound, CompareFailed."""
         removed = await self._parts.declared.remove(params.kind, params.name, Origin.TCTL, revision=params.revision)
         if params.kind == "User":
             await self._parts.forget_user(params.name)
         self._parts.audit.emit(EventType.RESOURCE_REMOVED, **of(removed, None), by=str(caller))
-        return m.Nothing()
+        return Nothing()
 
-    async def watch_resources(self, caller: Caller, params: m.ResourceQuery, emit: EmitPiece) -> m.Nothing:
+    async def watch_resources(self, caller: Caller, params: ResourceQuery, emit: EmitPiece) -> Nothing:
         """Send a snapshot of a kind and then its changes, until the caller gives up. Raises AccessDenied.
 
         Members have no use for tokens, and could try at leisure which value a weak one has; of other clusters they are
@@ -76,4 +78,4 @@ class ResourceHandlers:
         async with aclosing(self._parts.declared.follow(known_kind(params.kind))) as events:
             async for event in events:
                 await emit(event)
-        return m.Nothing()
+        return Nothing()

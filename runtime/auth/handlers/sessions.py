@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
+from runtime.api.session_messages import (
+    RunningSession,
+    SessionEntry,
+    SessionKill,
+    SessionList,
+    SessionOrder,
+    SessionQuery,
+    SessionReport,
+)
 from runtime.auth.dispatch import Dispatcher, EmitPiece
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.handlers.signed import signed_by
@@ -30,19 +39,19 @@ class SessionHandlers:
         dispatcher.on(methods.SESSIONS_LIST, self.list)
         dispatcher.on(methods.SESSIONS_KILL, self.kill)
 
-    async def report(self, caller: Caller, params: m.SessionReport) -> m.Nothing:
+    async def report(self, caller: Caller, params: SessionReport) -> Nothing:
         """Take what runs on a node. Raises Unavailable."""
         await self._parts.sessions.report(caller.name, params)
-        return m.Nothing()
+        return Nothing()
 
-    async def orders(self, caller: Caller, params: m.Nothing, emit: EmitPiece) -> m.Nothing:
+    async def orders(self, caller: Caller, params: Nothing, emit: EmitPiece) -> Nothing:
         """Send a node the sessions that it has to end, until it gives up."""
         async with aclosing(self._parts.sessions.orders(caller.name)) as orders:
             async for sids in orders:
-                await emit(m.SessionOrder(sids=sids))
-        return m.Nothing()
+                await emit(SessionOrder(sids=sids))
+        return Nothing()
 
-    async def list(self, caller: Caller, params: m.SessionQuery) -> m.SessionList:
+    async def list(self, caller: Caller, params: SessionQuery) -> SessionList:
         """List what runs; to a proxy what the user may list for whom it asks, or the one session that this one knows.
 
         Raises AccessDenied, Unavailable.
@@ -50,15 +59,15 @@ class SessionHandlers:
         shows = await self._reader(caller, params) if caller.kind is CallerKind.PROXY else _all
         members = await self._parts.presence.list(CallerKind.NODE)
         names = {str(entry.presence.id): entry.presence.name for entry in members}
-        return m.SessionList(
+        return SessionList(
             sessions=tuple(
-                m.SessionEntry(session=session, node=node, hostname=names.get(node, ""))
+                SessionEntry(session=session, node=node, hostname=names.get(node, ""))
                 for node, session in await self._parts.sessions.all()
                 if params.sid in (None, session.sid) and shows(session)
             )
         )
 
-    async def _reader(self, caller: Caller, params: m.SessionQuery) -> Callable[[m.RunningSession], bool]:
+    async def _reader(self, caller: Caller, params: SessionQuery) -> Callable[[RunningSession], bool]:
         """Return what tells which sessions a user may be told of."""
         sid = str(params.sid) if params.sid is not None else None
         user = await signed_by(self._parts, caller, params.signed, SESSIONS_PATH, sid=sid)
@@ -67,11 +76,11 @@ class SessionHandlers:
         allowed = may_list if params.sid is None else may_ask
         return lambda session: allowed(user, roles, session.user)
 
-    async def kill(self, caller: Caller, params: m.SessionKill) -> m.Nothing:
+    async def kill(self, caller: Caller, params: SessionKill) -> Nothing:
         """Have a session ended. Raises NotFound, Unavailable."""
         await self._parts.sessions.kill(params.sid, str(caller))
-        return m.Nothing()
+        return Nothing()
 
 
-def _all(_: m.RunningSession) -> bool:
+def _all(_: RunningSession) -> bool:
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
-from runtime.api import messages as m
+from runtime.api.people_messages import SignedRequest
 from runtime.api.proving import Claim, prove
 from runtime.audit.events import EventType
 from runtime.auth.handlers.parts import Parts
@@ -14,9 +14,7 @@ from runtime.core.errors import AccessDenied, InvalidInput, NotFound
 from runtime.core.resources import User
 
 
-async def signed_by(
-    parts: Parts, caller: Caller, signed: m.SignedRequest | None, path: str, **query: str | None
-) -> User:
+async def signed_by(parts: Parts, caller: Caller, signed: SignedRequest | None, path: str, **query: str | None) -> User:
     """Return the user who has signed a request for exactly this path, as the user is now; what is refused is audited.
 
     `query` are parameters of it that count, None for one that must not be there. A proxy can repeat what passes through
@@ -35,7 +33,7 @@ async def signed_by(
         raise
 
 
-async def _person(parts: Parts, signed: m.SignedRequest | None, path: str, query: dict[str, str | None]) -> User:
+async def _person(parts: Parts, signed: SignedRequest | None, path: str, query: dict[str, str | None]) -> User:
     if signed is None:
         raise AccessDenied("a proxy may read this only for a person who has asked for it, with a signature")
     identity = prove(

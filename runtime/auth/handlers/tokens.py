@@ -6,14 +6,16 @@ from collections.abc import Mapping
 
 from pydantic import TypeAdapter, ValidationError
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
+from runtime.api.token_messages import TokenCreated, TokenEntry, TokenList, TokenRequest, TokenValue
 from runtime.audit.events import EventType
 from runtime.audit.log import Field
 from runtime.auth.declared_invites import invite_of
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.handlers.parts import Parts
 from runtime.auth.invites import Invite
+from runtime.auth.membership import ca_pins
 from runtime.auth.tokens import JoinToken
 from runtime.core.callers import Caller
 from runtime.core.errors import InvalidInput, NotFound
@@ -36,7 +38,7 @@ class TokenHandlers:
         dispatcher.on(methods.TOKENS_LIST, self.list_tokens)
         dispatcher.on(methods.TOKENS_DELETE, self.delete_token)
 
-    async def create_token(self, caller: Caller, params: m.TokenRequest) -> m.TokenCreated:
+    async def create_token(self, caller: Caller, params: TokenRequest) -> TokenCreated:
         """Make a join token. Raises InvalidInput, AlreadyExists."""
         _check_labels(params.labels)
         only_clusters = params.roles == (TokenRole.TRUSTED_CLUSTER.value,)
@@ -48,15 +50,15 @@ class TokenHandlers:
             labels=params.labels,
         )
         self._parts.audit.emit(EventType.TOKEN_CREATED, **_told(token), by=str(caller))
-        return m.TokenCreated(entry=_entry(token), ca_pin=self.ca_pin(), auth_servers=tuple(self._parts.auth_servers()))
+        return TokenCreated(entry=_entry(token), ca_pin=self.ca_pin(), auth_servers=tuple(self._parts.auth_servers()))
 
-    async def list_tokens(self, caller: Caller, params: m.Nothing) -> m.TokenList:
+    async def list_tokens(self, caller: Caller, params: Nothing) -> TokenList:
         """List join tokens and open invites."""
         minted = [_invite_entry(invite) for invite in await self._parts.invites.open() if invite.token]
         declared = [_declared_entry(user) for user in await self._parts.invites.declared.good()]
-        return m.TokenList(tokens=(*map(_entry, await self._parts.tokens.list()), *minted, *declared))
+        return TokenList(tokens=(*map(_entry, await self._parts.tokens.list()), *minted, *declared))
 
-    async def delete_token(self, caller: Caller, params: m.TokenValue) -> m.Nothing:
+    async def delete_token(self, caller: Caller, params: TokenValue) -> Nothing:
         """Revoke a join token or an invite. Raises NotFound, InvalidInput for a static token."""
         value = params.token.get_secret_value()
         told: dict[str, Field] = {}
@@ -71,11 +73,11 @@ class TokenHandlers:
             except NotFound:
                 raise error from None
         self._parts.audit.emit(EventType.TOKEN_DELETED, **told, by=str(caller))
-        return m.Nothing()
+        return Nothing()
 
     def ca_pin(self) -> str:
         """Return the fingerprint that a newcomer checks auth's host CA against (--ca-pin)."""
-        return self._parts.issuer.authorities.host.signer.public.key.fingerprint
+        return ca_pins(self._parts.issuer.authorities)[0]
 
 
 def _check_labels(labels: dict[str, str]) -> None:
@@ -98,16 +100,14 @@ def _told(token: JoinToken) -> dict[str, Field]:
     return told
 
 
-def _entry(token: JoinToken) -> m.TokenEntry:
-    return m.TokenEntry(
-        token=token.token, roles=token.roles, expires=token.expires, static=token.static, name=token.name
-    )
+def _entry(token: JoinToken) -> TokenEntry:
+    return TokenEntry(token=token.token, roles=token.roles, expires=token.expires, static=token.static, name=token.name)
 
 
-def _invite_entry(invite: Invite) -> m.TokenEntry:
-    return m.TokenEntry(token=invite.token, roles=("signup",), expires=invite.expires)
+def _invite_entry(invite: Invite) -> TokenEntry:
+    return TokenEntry(token=invite.token, roles=("signup",), expires=invite.expires)
 
 
-def _declared_entry(user: User) -> m.TokenEntry:
+def _declared_entry(user: User) -> TokenEntry:
     """Return the invite of a declared user; its token is nowhere but in its Secret."""
-    return m.TokenEntry(token="", roles=("signup",), expires=invite_of(user).expires, name=user.name)
+    return TokenEntry(token="", roles=("signup",), expires=invite_of(user).expires, name=user.name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
 from runtime.api.tunnel_messages import TunnelList, TunnelReport
 from runtime.auth.dispatch import Dispatcher
 from runtime.auth.handlers.parts import Parts
@@ -21,11 +21,11 @@ class TunnelHandlers:
         dispatcher.on(methods.TUNNELS_REPORT, self.report)
         dispatcher.on(methods.TUNNELS_LIST, self.list_tunnels)
 
-    async def report(self, caller: Caller, params: TunnelReport) -> m.Nothing:
+    async def report(self, caller: Caller, params: TunnelReport) -> Nothing:
         """Take what a proxy says of its tunnels. Raises Unavailable."""
         await self._parts.tunnels.report(caller, params.tunnels)
-        return m.Nothing()
+        return Nothing()
 
-    async def list_tunnels(self, caller: Caller, params: m.Nothing) -> TunnelList:
+    async def list_tunnels(self, caller: Caller, params: Nothing) -> TunnelList:
         """Tell of all tunnels. Raises Unavailable."""
         return TunnelList(proxies=await self._parts.tunnels.list())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.credential_messages import CredentialsReply, CredentialsRequest
+from runtime.api.messages import Name, Nothing
+from runtime.api.people_messages import Invite, InviteRequest, UserEntry, UserList, UserRequest
 from runtime.audit.events import EventType
 from runtime.auth import changes
 from runtime.auth.dispatch import Dispatcher
@@ -37,7 +38,7 @@ class UserHandlers:
         dispatcher.on(methods.USERS_LIST, self.list_users)
         dispatcher.on(methods.USERS_DELETE, self.delete_user)
 
-    async def create_user(self, caller: Caller, params: m.UserRequest) -> m.Invite:
+    async def create_user(self, caller: Caller, params: UserRequest) -> Invite:
         """Declare a user and invite it. Raises AlreadyExists, InvalidInput."""
         check_invite_ttl(params.ttl)
         check_user(params.name)
@@ -57,7 +58,7 @@ class UserHandlers:
         self._parts.audit.emit(EventType.RESOURCE_WRITTEN, **changes.of(None, user), by=str(caller))
         return await self._invite(user.name, params, caller)
 
-    async def invite_user(self, caller: Caller, params: m.InviteRequest) -> m.Invite:
+    async def invite_user(self, caller: Caller, params: InviteRequest) -> Invite:
         """Invite a user who has not signed up; earlier invites end. Raises NotFound, InvalidInput."""
         check_invite_ttl(params.ttl)
         user = await self._parts.declared.get(User, params.name)
@@ -66,7 +67,7 @@ class UserHandlers:
             raise InvalidInput(f"user {user.name} has signed up already", hint=hint)
         return await self._invite(user.name, params, caller)
 
-    async def reset_user(self, caller: Caller, params: m.InviteRequest) -> m.Invite:
+    async def reset_user(self, caller: Caller, params: InviteRequest) -> Invite:
         """Take a user's password and second factor away and invite it anew. Raises NotFound, InvalidInput."""
         check_invite_ttl(params.ttl)
         user = await self._parts.declared.get(User, params.name)
@@ -87,7 +88,7 @@ class UserHandlers:
         self._parts.audit.emit(EventType.USER_CREDENTIALS, user=user.name, by=str(caller))
         return CredentialsReply(held=False)
 
-    async def list_users(self, caller: Caller, params: m.Nothing) -> m.UserList:
+    async def list_users(self, caller: Caller, params: Nothing) -> UserList:
         """List all users, with whether they can log in: anybody can lock a name, so only who signed up is locked."""
         persons = {name: held.person for name, held in (await self._parts.credentials.all()).items()}
         locked = await self._parts.attempts.locked(f"user/{name}" for name in persons)
@@ -99,7 +100,7 @@ class UserHandlers:
             if persons.get(user.name) == (user.metadata.id or ""):
                 status = "locked" if f"user/{user.name}" in locked else "active"
             entries.append(
-                m.UserEntry.model_validate(
+                UserEntry.model_validate(
                     {
                         "name": user.name,
                         "logins": _logins(user, roles),
@@ -109,18 +110,18 @@ class UserHandlers:
                     }
                 )
             )
-        return m.UserList(users=tuple(entries))
+        return UserList(users=tuple(entries))
 
-    async def delete_user(self, caller: Caller, params: m.Name) -> m.Nothing:
+    async def delete_user(self, caller: Caller, params: Name) -> Nothing:
         """Delete a user with all that belongs to it. Raises NotFound."""
         removed = await self._parts.declared.remove("User", params.name, Origin.TCTL)
         await self._parts.forget_user(params.name)
         self._parts.audit.emit(
             EventType.USER_DELETED, user=params.name, by=str(caller), changes=changes.changes(removed, None)
         )
-        return m.Nothing()
+        return Nothing()
 
-    async def _invite(self, name: str, params: m.InviteRequest, caller: Caller) -> m.Invite:
+    async def _invite(self, name: str, params: InviteRequest, caller: Caller) -> Invite:
         invite = await self._parts.invites.mint(name, params.ttl, params.otp)
         self._parts.audit.emit(
             EventType.USER_INVITED, user=name, by=str(caller), expires=f"{invite.expires:%Y-%m-%dT%H:%M:%SZ}"
@@ -128,7 +129,7 @@ class UserHandlers:
         proxies = await self._parts.presence.list(CallerKind.PROXY)
         hosts = dict.fromkeys(web_address(entry.presence) for entry in proxies)
         urls = tuple(f"https://{host}/web/newuser/{invite.token}" for host in hosts)
-        return m.Invite(user=name, token=invite.token, expires=invite.expires, urls=urls)
+        return Invite(user=name, token=invite.token, expires=invite.expires, urls=urls)
 
 
 def _model(source: str, data: dict[str, object]) -> User:

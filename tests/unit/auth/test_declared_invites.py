@@ -11,8 +11,10 @@ import pyotp
 import pytest
 from pydantic import SecretStr
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
+from runtime.api.people_messages import InviteRequest, LoginReply, LoginRequest, SignupForm, SignupQuery, SignupRequest
+from runtime.api.token_messages import TokenValue
 from runtime.auth.changes import changes
 from runtime.auth.credentials import Credentials, CredentialStore
 from runtime.auth.declared import Declared
@@ -55,9 +57,9 @@ async def record(world: World) -> User:
     return decode(User, (await world.backend.get(keys.resource("User", "joe"))).value)
 
 
-async def show(world: World, token: str = TOKEN) -> m.SignupForm:
+async def show(world: World, token: str = TOKEN) -> SignupForm:
     """Look at the page of the link."""
-    query = m.SignupQuery(token=SecretStr(token), address="192.0.2.1")
+    query = SignupQuery(token=SecretStr(token), address="192.0.2.1")
     return await world.call(PROXY, methods.SIGNUP_SHOW, query)
 
 
@@ -66,16 +68,16 @@ async def sign_up(world: World, token: str = TOKEN) -> pyotp.TOTP:
     phone = pyotp.parse_uri((await show(world, token)).otp_uri)
     assert isinstance(phone, pyotp.TOTP)
     code = SecretStr(phone.at(world.clock.now()))
-    request = m.SignupRequest(token=SecretStr(token), password=PASSWORD, otp=code, address="192.0.2.1")
+    request = SignupRequest(token=SecretStr(token), password=PASSWORD, otp=code, address="192.0.2.1")
     assert (await world.call(PROXY, methods.SIGNUP_COMPLETE, request)).user == "joe"
     world.clock.advance(timedelta(seconds=30))
     return phone
 
 
-async def log_in(world: World, phone: pyotp.TOTP) -> m.LoginReply:
+async def log_in(world: World, phone: pyotp.TOTP) -> LoginReply:
     """Log in as joe."""
     code = SecretStr(phone.at(world.clock.now()))
-    request = m.LoginRequest(user="joe", password=PASSWORD, otp=code, public_key=KEY, address="192.0.2.1")
+    request = LoginRequest(user="joe", password=PASSWORD, otp=code, public_key=KEY, address="192.0.2.1")
     return await world.call(PROXY, methods.LOGIN, request)
 
 
@@ -129,12 +131,12 @@ async def test_a_renewed_invite_ends_all_that_was(world: World) -> None:
 async def test_a_user_that_is_declared_anew_is_another_person(world: World) -> None:
     """Though no auth service saw that it was gone, neither password nor invites of the first count for the second."""
     phone = await sign_up(world)
-    reset = m.InviteRequest(name="joe", ttl=HOUR)
+    reset = InviteRequest(name="joe", ttl=HOUR)
     await world.backend.delete(keys.resource("User", "joe"))
     await declare(world, OTHER)
     with pytest.raises(AccessDenied, match="wrong user name"):
         await log_in(world, phone)
-    assert [user.status for user in (await world.call(ADMIN, methods.USERS_LIST, m.Nothing())).users] == ["invited"]
+    assert [user.status for user in (await world.call(ADMIN, methods.USERS_LIST, Nothing())).users] == ["invited"]
 
     invited = await world.call(ADMIN, methods.USERS_RESET, reset)
     await world.backend.delete(keys.resource("User", "joe"))
@@ -156,7 +158,7 @@ async def test_of_two_who_use_one_link_at_once_one_gets_in(world: World) -> None
     """And the record says that it was used."""
     phone = pyotp.parse_uri((await show(world)).otp_uri)
     assert isinstance(phone, pyotp.TOTP)
-    request = m.SignupRequest(
+    request = SignupRequest(
         token=SecretStr(TOKEN), password=PASSWORD, otp=SecretStr(phone.at(world.clock.now())), address="192.0.2.1"
     )
     results = await asyncio.gather(
@@ -167,16 +169,16 @@ async def test_of_two_who_use_one_link_at_once_one_gets_in(world: World) -> None
 
 async def test_an_administrator_takes_an_invite_back(world: World) -> None:
     """By `tctl users reset`, which invites anew, and by `tctl tokens rm`; the record has none then."""
-    entries = (await world.call(ADMIN, methods.TOKENS_LIST, m.Nothing())).tokens
+    entries = (await world.call(ADMIN, methods.TOKENS_LIST, Nothing())).tokens
     assert [(entry.name, entry.token, entry.roles) for entry in entries if not entry.static] == [
         ("joe", "", ("signup",))
     ]
-    await world.call(ADMIN, methods.USERS_RESET, m.InviteRequest(name="joe", ttl=HOUR))
+    await world.call(ADMIN, methods.USERS_RESET, InviteRequest(name="joe", ttl=HOUR))
     assert (await record(world)).metadata.invite is None
     with pytest.raises(AccessDenied):
         await show(world)
     await declare(world, OTHER, renewed=True)
-    await world.call(ADMIN, methods.TOKENS_DELETE, m.TokenValue(token=SecretStr(OTHER)))
+    await world.call(ADMIN, methods.TOKENS_DELETE, TokenValue(token=SecretStr(OTHER)))
     assert (await record(world)).metadata.invite is None
 
 
@@ -184,7 +186,7 @@ async def test_what_was_used_stays_used(world: World) -> None:
     """A reset leaves in the record that, and when, the invite was used."""
     await sign_up(world)
     before = (await record(world)).metadata.invite
-    await world.call(ADMIN, methods.USERS_RESET, m.InviteRequest(name="joe", ttl=HOUR))
+    await world.call(ADMIN, methods.USERS_RESET, InviteRequest(name="joe", ttl=HOUR))
     assert (await record(world)).metadata.invite == before
     with pytest.raises(NotFound):
         await Invites(world.backend, world.clock).declared.use_up("joe", digest_of(TOKEN))
@@ -192,7 +194,7 @@ async def test_what_was_used_stays_used(world: World) -> None:
 
 async def test_only_who_has_not_signed_up_is_invited(world: World) -> None:
     """What tctl does for a new user takes nobody's password away."""
-    request = m.InviteRequest(name="joe", ttl=HOUR)
+    request = InviteRequest(name="joe", ttl=HOUR)
     first = await world.call(ADMIN, methods.USERS_INVITE, request)
     second = await world.call(ADMIN, methods.USERS_INVITE, request)
     with pytest.raises(AccessDenied):
@@ -201,7 +203,7 @@ async def test_only_who_has_not_signed_up_is_invited(world: World) -> None:
     with pytest.raises(InvalidInput, match="user joe has signed up already"):
         await world.call(ADMIN, methods.USERS_INVITE, request)
     with pytest.raises(NotFound):
-        await world.call(ADMIN, methods.USERS_INVITE, m.InviteRequest(name="eve", ttl=HOUR))
+        await world.call(ADMIN, methods.USERS_INVITE, InviteRequest(name="eve", ttl=HOUR))
 
 
 async def test_what_the_log_says_of_an_invite(world: World) -> None:

@@ -10,8 +10,11 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.member_messages import Membership
+from runtime.api.messages import Nothing
+from runtime.api.resource_messages import ResourceDocument, ResourceQuery, ResourceRef
+from runtime.api.token_messages import TokenValue
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, CompareFailed, InvalidInput, TeleportError
 from runtime.core.resources import Origin, Token, decode, encode, key_of
@@ -31,10 +34,10 @@ async def world() -> AsyncIterator[World]:
     await world.stop()
 
 
-async def declare(world: World, *, value: str | None = VALUE, revision: int = 0, **spec: object) -> m.ResourceDocument:
+async def declare(world: World, *, value: str | None = VALUE, revision: int = 0, **spec: object) -> ResourceDocument:
     """Write the document of token web as tctl does."""
     document = {"apiVersion": "teleport.internal/v1", "kind": "Token", "metadata": {"name": "web"}}
-    request = m.ResourceDocument(
+    request = ResourceDocument(
         document=json.dumps({**document, "spec": {"roles": ["node"], **spec}}),
         revision=revision,
         value=None if value is None else SecretStr(value),
@@ -84,7 +87,7 @@ async def test_uses_are_counted_and_survive_an_edit(world: World) -> None:
     answer = await declare(world, maxUses=3)
     newcomers = (world.join(VALUE, f"n{number}", address=f"198.51.100.{number}") for number in range(20))
     ended = await asyncio.gather(*newcomers, return_exceptions=True)
-    assert sum(isinstance(each, m.Membership) for each in ended) == 3
+    assert sum(isinstance(each, Membership) for each in ended) == 3
     assert sum(isinstance(each, AccessDenied) for each in ended) == 17
     with pytest.raises(CompareFailed):
         await declare(world, revision=answer.revision, maxUses=4)
@@ -118,7 +121,7 @@ async def test_a_new_value_ends_the_old_one(world: World) -> None:
 async def test_a_deleted_token_lets_nobody_in(world: World) -> None:
     """With its document goes all that was kept of it: declared again, it counts from nothing."""
     await declare(world, maxUses=1)
-    await world.call(ADMIN, methods.RESOURCES_REMOVE, m.ResourceRef(kind="Token", name="web"))
+    await world.call(ADMIN, methods.RESOURCES_REMOVE, ResourceRef(kind="Token", name="web"))
     assert "not valid" in await refused(world)
     await declare(world, maxUses=1)
     await world.join(VALUE)
@@ -145,17 +148,17 @@ async def test_what_is_kept_of_a_value_is_not_the_value(world: World) -> None:
 async def test_the_list_has_its_name(world: World) -> None:
     """Not its value; and only while somebody can join with it."""
     await declare(world, ttl="5m")
-    listed = (await world.call(ADMIN, methods.TOKENS_LIST, m.Nothing())).tokens
+    listed = (await world.call(ADMIN, methods.TOKENS_LIST, Nothing())).tokens
     assert [(each.name, each.token, each.roles) for each in listed if not each.static] == [("web", "", ("node",))]
     world.clock.advance(timedelta(minutes=5))
-    assert not [each for each in (await world.call(ADMIN, methods.TOKENS_LIST, m.Nothing())).tokens if not each.static]
+    assert not [each for each in (await world.call(ADMIN, methods.TOKENS_LIST, Nothing())).tokens if not each.static]
 
 
 async def test_it_is_revoked_where_it_is_declared(world: World) -> None:
     """The command tctl tokens del names the document; a value that is none is not found."""
     await declare(world)
     with pytest.raises(InvalidInput, match="declared by a document: Token web") as caught:
-        await world.call(ADMIN, methods.TOKENS_DELETE, m.TokenValue(token=SecretStr(VALUE)))
+        await world.call(ADMIN, methods.TOKENS_DELETE, TokenValue(token=SecretStr(VALUE)))
     assert "tctl rm token/web" in caught.value.hint
     await world.join(VALUE)
 
@@ -179,7 +182,7 @@ async def test_no_document_brings_its_own_count(world: World) -> None:
         "spec": {"roles": ["node"]},
     }
     with pytest.raises(InvalidInput, match="is kept by the cluster"):
-        await world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=json.dumps(document)))
+        await world.call(ADMIN, methods.RESOURCES_WRITE, ResourceDocument(document=json.dumps(document)))
 
 
 @pytest.mark.parametrize("caller", [PROXY, Caller(CallerKind.NODE, PROXY.name, "192.0.2.3")])
@@ -187,7 +190,7 @@ async def test_members_follow_no_tokens(world: World, caller: Caller) -> None:
     """They have no use for them, and could try at leisure which value a weak one has."""
     await declare(world)
     with pytest.raises(TeleportError, match="for administrators only"):
-        await world.raw(caller, methods.RESOURCES_WATCH.name, m.ResourceQuery(kind="Token"))
+        await world.raw(caller, methods.RESOURCES_WATCH.name, ResourceQuery(kind="Token"))
 
 
 async def test_what_cannot_be_read_is_no_token(world: World) -> None:
@@ -195,16 +198,16 @@ async def test_what_cannot_be_read_is_no_token(world: World) -> None:
     await declare(world)
     await world.backend.put("resources/Token/a", b"nonsense")
     await world.join(VALUE)
-    await world.call(ADMIN, methods.TOKENS_LIST, m.Nothing())
+    await world.call(ADMIN, methods.TOKENS_LIST, Nothing())
 
 
 async def test_a_deletion_of_another_revision_is_refused(world: World) -> None:
     """Who deletes says which one it saw."""
     answer = await declare(world)
-    stale = m.ResourceRef(kind="Token", name="web", revision=answer.revision - 1)
+    stale = ResourceRef(kind="Token", name="web", revision=answer.revision - 1)
     with pytest.raises(CompareFailed):
         await world.call(ADMIN, methods.RESOURCES_REMOVE, stale)
     await world.join(VALUE)
-    seen = m.ResourceRef(kind="Token", name="web", revision=answer.revision)
+    seen = ResourceRef(kind="Token", name="web", revision=answer.revision)
     await world.call(ADMIN, methods.RESOURCES_REMOVE, seen)
     assert (await world.backend.range("resources/")).items == ()

@@ -11,8 +11,21 @@ import pyotp
 import pytest
 from pydantic import SecretStr
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.member_messages import PresenceQuery
+from runtime.api.messages import Name, Nothing
+from runtime.api.people_messages import (
+    Invite,
+    InviteRequest,
+    LoginRequest,
+    SignupForm,
+    SignupQuery,
+    SignupRequest,
+    UserEntry,
+    UserRequest,
+)
+from runtime.api.resource_messages import ResourceDocument, ResourceQuery, ResourceRef
+from runtime.api.token_messages import TokenRequest, TokenValue
 from runtime.audit.events import EventType
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, AlreadyExists, CompareFailed, InvalidInput, NotFound, TeleportError
@@ -35,15 +48,15 @@ async def world() -> AsyncIterator[World]:
     await world.stop()
 
 
-async def invite(world: World, name: str = "joe", *logins: str, **more: object) -> m.Invite:
+async def invite(world: World, name: str = "joe", *logins: str, **more: object) -> Invite:
     """Add a user."""
-    request = m.UserRequest.model_validate({"name": name, "logins": logins, **more})
+    request = UserRequest.model_validate({"name": name, "logins": logins, **more})
     return await world.call(ADMIN, methods.USERS_CREATE, request)
 
 
-async def show(world: World, token: str) -> m.SignupForm:
+async def show(world: World, token: str) -> SignupForm:
     """Return what the page of a sign-up link shows."""
-    return await world.call(PROXY, methods.SIGNUP_SHOW, m.SignupQuery(token=SecretStr(token), address=HOME))
+    return await world.call(PROXY, methods.SIGNUP_SHOW, SignupQuery(token=SecretStr(token), address=HOME))
 
 
 async def sign_up(world: World, token: str) -> pyotp.TOTP:
@@ -51,20 +64,20 @@ async def sign_up(world: World, token: str) -> pyotp.TOTP:
     totp = pyotp.parse_uri((await show(world, token)).otp_uri)
     assert isinstance(totp, pyotp.TOTP)
     typed = {"token": token, "password": PASSWORD, "otp": totp.at(world.clock.now()), "address": HOME}
-    await world.call(PROXY, methods.SIGNUP_COMPLETE, m.SignupRequest.model_validate(typed))
+    await world.call(PROXY, methods.SIGNUP_COMPLETE, SignupRequest.model_validate(typed))
     world.clock.advance(STEP)
     return totp
 
 
-def login(world: World, totp: pyotp.TOTP, **changes: object) -> m.LoginRequest:
+def login(world: World, totp: pyotp.TOTP, **changes: object) -> LoginRequest:
     """Return what joe types."""
     typed = {"user": "joe", "password": PASSWORD, "otp": totp.at(world.clock.now()), "public_key": KEY, "address": HOME}
-    return m.LoginRequest.model_validate({**typed, **changes})
+    return LoginRequest.model_validate({**typed, **changes})
 
 
-async def users(world: World) -> dict[str, m.UserEntry]:
+async def users(world: World) -> dict[str, UserEntry]:
     """Return all users by name."""
-    return {user.name: user for user in (await world.call(ADMIN, methods.USERS_LIST, m.Nothing())).users}
+    return {user.name: user for user in (await world.call(ADMIN, methods.USERS_LIST, Nothing())).users}
 
 
 async def create(world: World, text: str, origin: Origin | None = None) -> None:
@@ -72,7 +85,7 @@ async def create(world: World, text: str, origin: Origin | None = None) -> None:
     for resource in load_documents(text, source="test"):
         if origin is None:
             document = json.dumps(json.loads(encode(resource)))
-            await world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=document))
+            await world.call(ADMIN, methods.RESOURCES_WRITE, ResourceDocument(document=document))
         else:
             await world.backend.put(key_of(resource), encode(resource.with_origin(origin)))
 
@@ -105,7 +118,7 @@ REFUSED = [
 async def test_who_may_not_call_what(world: World, method: str, kind: CallerKind) -> None:
     """A caller whom the table does not name is refused, whatever it sends, and the attempt is in the log."""
     with pytest.raises(AccessDenied, match=f"{kind} may not call {method}"):
-        await world.raw(Caller(kind, PROXY.name, HOME), method, m.Nothing())
+        await world.raw(Caller(kind, PROXY.name, HOME), method, Nothing())
     (event,) = world.audit.of(EventType.CALL_REFUSED)
     assert (event["method"], event["addr.remote"]) == (method, HOME)
 
@@ -113,7 +126,7 @@ async def test_who_may_not_call_what(world: World, method: str, kind: CallerKind
 async def test_what_is_no_method_is_audited(world: World) -> None:
     """Whoever tries names is told no more than that there is none, and shows up in the log."""
     with pytest.raises(NotFound, match="there is no method"):
-        await world.raw(Caller(CallerKind.NOBODY, "", HOME), "authorities.private" + "x" * 1000, m.Nothing())
+        await world.raw(Caller(CallerKind.NOBODY, "", HOME), "authorities.private" + "x" * 1000, Nothing())
     (event,) = world.audit.of(EventType.CALL_REFUSED)
     assert len(str(event["method"])) == 80
 
@@ -121,9 +134,9 @@ async def test_what_is_no_method_is_audited(world: World) -> None:
 async def test_anybody_learns_what_is_public(world: World) -> None:
     """Cluster, version, time and second factor; and the public keys of both authorities, nothing private."""
     nobody = Caller(CallerKind.NOBODY, "", HOME)
-    pong = await world.call(nobody, methods.PING, m.Nothing())
+    pong = await world.call(nobody, methods.PING, Nothing())
     assert (pong.cluster, pong.time, pong.second_factor) == ("main", world.clock.now(), "otp")
-    listed = await world.call(nobody, methods.AUTHORITIES, m.Nothing())
+    listed = await world.call(nobody, methods.AUTHORITIES, Nothing())
     assert [(each.cluster, each.type, len(each.keys)) for each in listed.authorities] == [
         ("main", "user", 1),
         ("main", "host", 1),
@@ -134,8 +147,8 @@ async def test_anybody_learns_what_is_public(world: World) -> None:
 async def test_a_heartbeat_is_told_where_auth_is(world: World) -> None:
     """That list is what a member keeps in authservers.json."""
     assert (await world.beat(PROXY, "edge")).auth_servers == ("192.0.2.1:3025",)
-    await world.call(PROXY, methods.LEAVE, m.Nothing())
-    listed = await world.call(ADMIN, methods.PRESENCE, m.PresenceQuery(kind=CallerKind.PROXY))
+    await world.call(PROXY, methods.LEAVE, Nothing())
+    listed = await world.call(ADMIN, methods.PRESENCE, PresenceQuery(kind=CallerKind.PROXY))
     assert listed.members == ()
 
 
@@ -185,10 +198,10 @@ async def test_a_deleted_user_does_not_log_in(world: World) -> None:
 async def test_a_user_without_a_role_that_it_should_have(world: World) -> None:
     """A missing role may be the one that denies: no certificate."""
     totp = await sign_up(world, (await invite(world)).token)
-    document = await world.call(ADMIN, methods.RESOURCES_GET, m.ResourceRef(kind="User", name="joe"))
+    document = await world.call(ADMIN, methods.RESOURCES_GET, ResourceRef(kind="User", name="joe"))
     joe = decode(User, document.document.encode())
     joe = joe.model_copy(update={"spec": joe.spec.model_copy(update={"roles": ("gone",)})})
-    await world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=dump(joe), revision=document.revision))
+    await world.call(ADMIN, methods.RESOURCES_WRITE, ResourceDocument(document=dump(joe), revision=document.revision))
     with pytest.raises(AccessDenied, match="has the role gone, which does not exist"):
         await world.call(PROXY, methods.LOGIN, login(world, totp))
 
@@ -237,21 +250,21 @@ async def test_an_invite_ends_with_its_user(world: World) -> None:
     for delete in ("tctl", "operator"):
         invited = await invite(world)
         if delete == "tctl":
-            await world.call(ADMIN, methods.USERS_DELETE, m.Name(name="joe"))
+            await world.call(ADMIN, methods.USERS_DELETE, Name(name="joe"))
         else:
             await world.backend.delete("resources/User/joe")
         with pytest.raises(AccessDenied, match="this sign-up link has expired"):
             await show(world, invited.token)
         typed = {"token": invited.token, "password": PASSWORD, "otp": "000000", "address": HOME}
         with pytest.raises(AccessDenied, match="this sign-up link has expired"):
-            await world.call(PROXY, methods.SIGNUP_COMPLETE, m.SignupRequest.model_validate(typed))
+            await world.call(PROXY, methods.SIGNUP_COMPLETE, SignupRequest.model_validate(typed))
         assert (await world.backend.range("secrets/credentials/")).items == ()
 
 
 async def test_reset_takes_the_password_away_and_is_audited(world: World) -> None:
     """The old password is gone before the new link is known; both are in the log with who did it."""
     totp = await sign_up(world, (await invite(world)).token)
-    anew = await world.call(ADMIN, methods.USERS_RESET, m.InviteRequest(name="joe"))
+    anew = await world.call(ADMIN, methods.USERS_RESET, InviteRequest(name="joe"))
     error = await error_of(world, PROXY, methods.LOGIN, login(world, totp))
     assert isinstance(error, AccessDenied)
     assert world.audit.of(EventType.USER_RESET) == [{"user": "joe", "by": str(ADMIN)}]
@@ -278,7 +291,7 @@ async def test_only_who_signed_up_is_locked(world: World) -> None:
         wrong = login(world, totp, user=("joe", "ann")[number % 2], password="wrong", address=f"203.0.113.{number}")
         await error_of(world, PROXY, methods.LOGIN, wrong)
     assert {name: user.status for name, user in (await users(world)).items()} == {"joe": "locked", "ann": "invited"}
-    await world.call(ADMIN, methods.USERS_DELETE, m.Name(name="joe"))
+    await world.call(ADMIN, methods.USERS_DELETE, Name(name="joe"))
     await sign_up(world, (await invite(world)).token)
     assert (await users(world))["joe"].status == "active"
 
@@ -291,7 +304,7 @@ async def test_tokens_are_revoked_wherever_they_are(world: World) -> None:
     token, invited = await world.token(labels={"env": "prod"}, max_uses=2), await invite(world)
 
     async def delete(value: str) -> None:
-        await world.call(ADMIN, methods.TOKENS_DELETE, m.TokenValue(token=SecretStr(value)))
+        await world.call(ADMIN, methods.TOKENS_DELETE, TokenValue(token=SecretStr(value)))
 
     await delete(token)
     await delete(invited.token)
@@ -300,7 +313,7 @@ async def test_tokens_are_revoked_wherever_they_are(world: World) -> None:
     for gone in (token, invited.token, "", "\x00"):
         with pytest.raises(NotFound, match="there is no such token"):
             await delete(gone)
-    left = (await world.call(ADMIN, methods.TOKENS_LIST, m.Nothing())).tokens
+    left = (await world.call(ADMIN, methods.TOKENS_LIST, Nothing())).tokens
     assert [entry.token for entry in left] == [STATIC.token]
     (created,) = world.audit.of(EventType.TOKEN_CREATED)
     deleted, withdrawn = world.audit.of(EventType.TOKEN_DELETED)
@@ -322,7 +335,7 @@ async def test_no_token_is_in_the_log(world: World) -> None:
 )
 async def test_labels_that_are_none(world: World, labels: dict[str, str]) -> None:
     """A token imposes what a document could impose, and nothing that moves a terminal."""
-    request = m.TokenRequest(roles=("node",), labels=labels)
+    request = TokenRequest(roles=("node",), labels=labels)
     with pytest.raises(InvalidInput, match="label"):
         await world.call(ADMIN, methods.TOKENS_CREATE, request)
 
@@ -344,7 +357,7 @@ async def test_labels_that_are_none(world: World, labels: dict[str, str]) -> Non
 async def test_a_document_that_cannot_be_written(world: World, document: str, error: type[TeleportError]) -> None:
     """Exactly one resource, as a person may write it; else nothing is written."""
     with pytest.raises(error):
-        await world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=document))
+        await world.call(ADMIN, methods.RESOURCES_WRITE, ResourceDocument(document=document))
     assert (await world.backend.range("resources/")).items == ()
 
 
@@ -354,16 +367,16 @@ async def test_what_others_declare_stays(world: World, origin: Origin) -> None:
     joe = "{apiVersion: teleport.internal/v1, kind: User, metadata: {name: joe}, spec: {logins: [joe]}}"
     await create(world, joe, origin)
     for attempt in (
-        world.call(ADMIN, methods.USERS_DELETE, m.Name(name="joe")),
-        world.call(ADMIN, methods.RESOURCES_REMOVE, m.ResourceRef(kind="User", name="joe")),
-        world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=joe, overwrite=True)),
+        world.call(ADMIN, methods.USERS_DELETE, Name(name="joe")),
+        world.call(ADMIN, methods.RESOURCES_REMOVE, ResourceRef(kind="User", name="joe")),
+        world.call(ADMIN, methods.RESOURCES_WRITE, ResourceDocument(document=joe, overwrite=True)),
     ):
         with pytest.raises(CompareFailed, match=f"declared by {origin}"):
             await attempt
     with pytest.raises(AlreadyExists):
         await invite(world)
     (user,) = load_documents(joe, source="test")
-    stored = await world.call(ADMIN, methods.RESOURCES_GET, m.ResourceRef(kind="User", name="joe"))
+    stored = await world.call(ADMIN, methods.RESOURCES_GET, ResourceRef(kind="User", name="joe"))
     assert stored.document.encode() == encode(user.with_origin(origin))
     assert isinstance(user, User)
 
@@ -372,9 +385,9 @@ async def test_what_others_declare_stays(world: World, origin: Origin) -> None:
 async def test_a_kind_that_is_none(world: World, kind: str) -> None:
     """There is no way from kinds to the authorities' keys or to secrets."""
     for attempt in (
-        world.call(ADMIN, methods.RESOURCES_GET, m.ResourceRef(kind=kind, name="x")),
-        world.call(ADMIN, methods.RESOURCES_LIST, m.ResourceQuery(kind=kind)),
-        world.call(ADMIN, methods.RESOURCES_REMOVE, m.ResourceRef(kind=kind, name="x")),
+        world.call(ADMIN, methods.RESOURCES_GET, ResourceRef(kind=kind, name="x")),
+        world.call(ADMIN, methods.RESOURCES_LIST, ResourceQuery(kind=kind)),
+        world.call(ADMIN, methods.RESOURCES_REMOVE, ResourceRef(kind=kind, name="x")),
     ):
         with pytest.raises(InvalidInput, match="there is no kind"):
             await attempt
@@ -384,20 +397,20 @@ async def test_resources_are_audited(world: World) -> None:
     """Who wrote or removed which resource, and what changed of it, is in the log; what was refused is not."""
     role = "{apiVersion: teleport.internal/v1, kind: Role, metadata: {name: dev}, spec: {allow: {logins: [LOGIN]}}}"
     for login, overwrite in (("dev", False), ("root", True)):
-        document = m.ResourceDocument(document=role.replace("LOGIN", login), overwrite=overwrite)
+        document = ResourceDocument(document=role.replace("LOGIN", login), overwrite=overwrite)
         await world.call(ADMIN, methods.RESOURCES_WRITE, document)
     with pytest.raises(AlreadyExists):
-        await world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=role.replace("LOGIN", "eve")))
-    await world.call(ADMIN, methods.RESOURCES_REMOVE, m.ResourceRef(kind="Role", name="dev"))
+        await world.call(ADMIN, methods.RESOURCES_WRITE, ResourceDocument(document=role.replace("LOGIN", "eve")))
+    await world.call(ADMIN, methods.RESOURCES_REMOVE, ResourceRef(kind="Role", name="dev"))
     who = {"kind": "Role", "name": "dev", "by": str(ADMIN)}
     created, updated, removed = world.audit.of(EventType.RESOURCE_WRITTEN, EventType.RESOURCE_REMOVED)
     origin = 'metadata.origin: none -> "tctl"'
     assert created == {**who, "changes": [origin, 'spec.allow.logins: none -> ["dev"]']}
     assert updated == {**who, "changes": ['spec.allow.logins: ["dev"] -> ["root"]']}
     assert removed == {**who, "changes": ['metadata.origin: "tctl" -> none', 'spec.allow.logins: ["root"] -> none']}
-    request = m.UserRequest(name="joe", logins=("joe",))
+    request = UserRequest(name="joe", logins=("joe",))
     await world.call(ADMIN, methods.USERS_CREATE, request)
-    await world.call(ADMIN, methods.USERS_DELETE, m.Name(name="joe"))
+    await world.call(ADMIN, methods.USERS_DELETE, Name(name="joe"))
     assert world.audit.of(EventType.RESOURCE_WRITTEN)[-1] == {
         "kind": "User",
         "name": "joe",

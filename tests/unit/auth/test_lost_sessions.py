@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.event_messages import AuditEvent, AuditEvents
+from runtime.api.session_messages import SessionReport
 from runtime.audit.events import EventType
 from runtime.auth import sessions
 from runtime.auth.sessions import REMEMBERED, RUNNING, SILENCE
@@ -88,16 +89,16 @@ async def test_over_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         monkeypatch.setattr(sessions, "SILENCE", timedelta())
 
-        def event(kind: EventType, **fields: bool) -> m.AuditEvent:
+        def event(kind: EventType, **fields: bool) -> AuditEvent:
             about = {"sid": str(SID), "user": "joe", **fields}
-            return m.AuditEvent(event=kind, uid=uuid.uuid4(), time=world.clock.now(), fields=about)
+            return AuditEvent(event=kind, uid=uuid.uuid4(), time=world.clock.now(), fields=about)
 
-        await world.call(node, methods.AUDIT, m.AuditEvents(events=(event(EventType.SESSION_START),)))
-        report = m.SessionReport(boot=BOOT, time=world.clock.now(), sessions=())
+        await world.call(node, methods.AUDIT, AuditEvents(events=(event(EventType.SESSION_START),)))
+        report = SessionReport(boot=BOOT, time=world.clock.now(), sessions=())
         await world.call(node, methods.SESSIONS_REPORT, report)
         assert [end["lost"] for end in world.audit.of(EventType.SESSION_END)] == [True]
         told = (event(EventType.EXEC, lost=True), event(EventType.SESSION_END, lost=True))
-        await world.call(node, methods.AUDIT, m.AuditEvents(events=told))
+        await world.call(node, methods.AUDIT, AuditEvents(events=told))
         assert len(world.audit.of(EventType.SESSION_END)) == 1
         assert len(world.audit.of(EventType.EXEC)) == 1
     finally:

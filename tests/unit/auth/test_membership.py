@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.member_messages import AdminRequest, Heartbeat, Membership, Presence, PresenceQuery, RenewRequest
 from runtime.audit.events import EventType
 from runtime.auth.attempts import LOCKED_FOR, MAX_JOIN_FAILURES
 from runtime.core.callers import Caller, CallerKind
@@ -30,15 +30,15 @@ async def world() -> AsyncIterator[World]:
     await world.stop()
 
 
-def names(membership: m.Membership, number: int = 0) -> set[str]:
+def names(membership: Membership, number: int = 0) -> set[str]:
     """Return what a member is certified as, beside its id."""
     principals = set(read_certificate(membership.certificates[number].host.encode()).principals)
     return principals - {str(membership.id)}
 
 
-async def renew(world: World, caller: Caller, name: str, *advertised: str) -> m.Membership:
+async def renew(world: World, caller: Caller, name: str, *advertised: str) -> Membership:
     """Ask for new certificates."""
-    request = m.RenewRequest(name=name, advertised=advertised, public_key=KEY)
+    request = RenewRequest(name=name, advertised=advertised, public_key=KEY)
     return await world.call(caller, methods.RENEW, request)
 
 
@@ -196,7 +196,7 @@ async def test_a_member_is_not_listed_as_another(world: World) -> None:
     (event,) = world.audit.of(EventType.CALL_REFUSED)
     assert event["method"] == "presence.heartbeat"
     await world.beat(member(joined), "db")
-    listed = await world.call(ADMIN, methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))
+    listed = await world.call(ADMIN, methods.PRESENCE, PresenceQuery(kind=CallerKind.NODE))
     assert [entry.presence.name for entry in listed.members] == ["db"]
 
 
@@ -204,9 +204,9 @@ async def test_a_member_speaks_for_itself_only(world: World) -> None:
     """A heartbeat for another id is refused, and audited."""
     first = await world.join(await world.token(), "db")
     second = await world.join(await world.token(), "db")
-    presence = m.Presence(id=second.id, kind=CallerKind.NODE, name="db", addr="198.51.100.1:3022")
+    presence = Presence(id=second.id, kind=CallerKind.NODE, name="db", addr="198.51.100.1:3022")
     with pytest.raises(AccessDenied, match="sent a heartbeat of node"):
-        await world.call(member(first), methods.HEARTBEAT, m.Heartbeat(presence=presence))
+        await world.call(member(first), methods.HEARTBEAT, Heartbeat(presence=presence))
     assert world.audit.of(EventType.CALL_REFUSED)
 
 
@@ -225,7 +225,7 @@ async def test_what_runs_beside_auth_needs_no_token(world: World) -> None:
 
 async def test_an_administrator_is_signed(world: World) -> None:
     """It has a certificate to call with and none to serve with, for as long as was asked, and the log has it."""
-    signed = await world.call(ADMIN, methods.ADMINS_SIGN, m.AdminRequest(ttl=HOUR, public_key=KEY))
+    signed = await world.call(ADMIN, methods.ADMINS_SIGN, AdminRequest(ttl=HOUR, public_key=KEY))
     (certificates,) = signed.certificates
     assert (certificates.role, certificates.host) == (CallerKind.ADMIN, "")
     assert signed.expires == world.clock.now() + HOUR
@@ -239,19 +239,19 @@ async def test_only_an_administrator_signs_administrators(world: World, kind: Ca
     """No service, no user and no newcomer; the attempt is in the log."""
     caller = Caller(kind, PROXY.name, ELSEWHERE)
     with pytest.raises(AccessDenied, match=r"may not call admins\.sign"):
-        await world.call(caller, methods.ADMINS_SIGN, m.AdminRequest(public_key=KEY))
+        await world.call(caller, methods.ADMINS_SIGN, AdminRequest(public_key=KEY))
     assert world.audit.of(EventType.CALL_REFUSED)
     assert not world.audit.of(EventType.ADMIN_SIGNED)
 
 
 async def test_a_signed_administrator_signs_no_other(world: World) -> None:
     """Nor does it when its time is nearly over, or is renewed: it ends when it was said to end."""
-    signed = await world.call(ADMIN, methods.ADMINS_SIGN, m.AdminRequest(ttl=HOUR, public_key=KEY))
+    signed = await world.call(ADMIN, methods.ADMINS_SIGN, AdminRequest(ttl=HOUR, public_key=KEY))
     caller = member(signed, CallerKind.ADMIN)
     for later in (timedelta(), timedelta(minutes=59), timedelta(minutes=2)):
         world.clock.advance(later)
         with pytest.raises(AccessDenied, match="signs no others"):
-            await world.call(caller, methods.ADMINS_SIGN, m.AdminRequest(public_key=KEY))
+            await world.call(caller, methods.ADMINS_SIGN, AdminRequest(public_key=KEY))
     with pytest.raises(AccessDenied, match=r"admin may not call members\.renew"):
         await renew(world, caller, "")
 
@@ -260,5 +260,5 @@ async def test_a_signed_administrator_signs_no_other(world: World) -> None:
 async def test_an_administrators_life_has_limits(world: World, ttl: timedelta) -> None:
     """One minute to thirty hours, as any certificate."""
     with pytest.raises(InvalidInput, match="lifetime"):
-        await world.call(ADMIN, methods.ADMINS_SIGN, m.AdminRequest(ttl=ttl, public_key=KEY))
+        await world.call(ADMIN, methods.ADMINS_SIGN, AdminRequest(ttl=ttl, public_key=KEY))
     assert not world.audit.of(EventType.ADMIN_SIGNED, EventType.CERTIFICATE_ISSUED)

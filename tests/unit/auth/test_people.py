@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pyotp
 import pytest
 
-from runtime.api.messages import SecondFactor
+from runtime.api.cluster_messages import SecondFactor
 from runtime.auth.attempts import LOCKED_FOR, MAX_FAILURES, Attempts, LockedOut, source
 from runtime.auth.credentials import CredentialStore
 from runtime.auth.declared import Declared

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from runtime.api.messages import Presence
+from runtime.api.member_messages import Presence
 from runtime.auth.presence import MAX_TTL, MIN_TTL, PresenceStore
 from runtime.backend.memory import MemoryBackend
 from runtime.core.callers import Caller, CallerKind

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from datetime import timedelta
 
-from runtime.api.messages import Presence
+from runtime.api.member_messages import Presence
 from runtime.auth.presence import AT_A_TIME, PresenceStore
 from runtime.backend.memory import MemoryBackend
 from runtime.core.callers import Caller, CallerKind

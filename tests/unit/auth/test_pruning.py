@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
+from runtime.api.recording_messages import RecordingEnd, RecordingPiece, RecordingSession
 from runtime.audit.events import EventType
 from runtime.auth.pruning import Pruner, due
 from runtime.auth.recordings import PREFIX, Recordings, Stored
@@ -67,12 +67,12 @@ class World:
 
     async def record(self, *, over: bool = True) -> uuid.UUID:
         """Bring a recording that starts now to auth."""
-        session = m.RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=self.clock.now())
+        session = RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=self.clock.now())
         for part in ("bytes", "log"):
-            piece = m.RecordingPiece(session=session, part=part, offset=0, data=b"12345")
+            piece = RecordingPiece(session=session, part=part, offset=0, data=b"12345")
             await self.recordings.append(NODE, piece)
         if over:
-            await self.recordings.end(NODE, m.RecordingEnd(session=session, sizes={"bytes": 5, "log": 5}))
+            await self.recordings.end(NODE, RecordingEnd(session=session, sizes={"bytes": 5, "log": 5}))
         return session.sid
 
     async def left(self) -> set[str]:

@@ -34,7 +34,8 @@ async def world() -> AsyncIterator[World]:
 def publisher(world: World) -> Publisher:
     """Return one more auth server's publisher."""
     store = PresenceStore(world.backend, world.clock)
-    return Publisher(world.backend, store, cluster="main", ca_pins=lambda: (PIN,))
+    follow = world.service.authorities.follow
+    return Publisher(world.backend, store, cluster="main", ca_pins=lambda: (PIN,), changes=follow)
 
 
 async def publish(world: World) -> Item:

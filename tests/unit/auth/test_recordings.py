@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
+from runtime.api.recording_messages import (
+    MAX_RECORDING_BYTES,
+    RecordingEnd,
+    RecordingFile,
+    RecordingPart,
+    RecordingPiece,
+    RecordingRead,
+    RecordingSession,
+)
 from runtime.audit.events import EventType
 from runtime.audit.recording import Script
 from runtime.auth.filing import Filing
@@ -32,12 +40,12 @@ class World:
         self.one = Recordings(folder / "one", backend, auth=lambda: "one:3025")
         self.two = Recordings(folder / "two", backend, auth=lambda: "two:3025", elsewhere=self.ask)
         self.apart = Recordings(folder / "apart", backend, auth=lambda: "apart:3025")
-        self.session = m.RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=NOON)
+        self.session = RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=NOON)
         self.asked: list[str] = []
         self.away = False
         self.script, self.log, self.printed = Script(), b"", b""
 
-    async def ask(self, server: str, wanted: m.RecordingRead) -> bytes:
+    async def ask(self, server: str, wanted: RecordingRead) -> bytes:
         """Read from `one` as another auth server does."""
         self.asked.append(server)
         if self.away:
@@ -59,19 +67,19 @@ class World:
         before = len(self.log)
         self.log += self.script.event(EventType.SESSION_END, len(self.printed) // 1000, {})
         await self._bring("log", before, self.log)
-        sizes: dict[m.RecordingPart, int] = {"bytes": len(self.printed), "log": len(self.log)}
-        await self.one.end(NODE, m.RecordingEnd(session=self.session, sizes=sizes))
+        sizes: dict[RecordingPart, int] = {"bytes": len(self.printed), "log": len(self.log)}
+        await self.one.end(NODE, RecordingEnd(session=self.session, sizes=sizes))
 
-    async def _bring(self, part: m.RecordingPart, offset: int, data: bytes) -> None:
+    async def _bring(self, part: RecordingPart, offset: int, data: bytes) -> None:
         while offset < len(data):
-            piece = data[offset : offset + m.MAX_RECORDING_BYTES]
+            piece = data[offset : offset + MAX_RECORDING_BYTES]
             offset = await self.one.append(
-                NODE, m.RecordingPiece(session=self.session, part=part, offset=offset, data=piece)
+                NODE, RecordingPiece(session=self.session, part=part, offset=offset, data=piece)
             )
 
-    def wanted(self, part: m.RecordingFile, offset: int = 0) -> m.RecordingRead:
+    def wanted(self, part: RecordingFile, offset: int = 0) -> RecordingRead:
         """Return the request for a part."""
-        return m.RecordingRead(sid=self.session.sid, part=part, offset=offset)
+        return RecordingRead(sid=self.session.sid, part=part, offset=offset)
 
 
 @pytest.fixture
@@ -117,7 +125,7 @@ async def test_of_another_auth_server(world: World) -> None:
     await world.grow(1)
     await world.end()
     for part, whole in (("bytes", world.printed), ("log", world.log)):
-        assert await world.two.read(m.RecordingRead(sid=world.session.sid, part=part)) == whole
+        assert await world.two.read(RecordingRead(sid=world.session.sid, part=part)) == whole
     assert world.asked == ["one:3025"] * 2
     world.away = True
     for recordings, why in ((world.two, "nobody listens there"), (world.apart, "it is not asked from here")):
@@ -172,9 +180,9 @@ async def test_what_is_not_there(world: World) -> None:
     """No recording; one that has just begun; one whose files somebody deleted."""
     with pytest.raises(NotFound, match="there is no recording of session"):
         await world.one.read(world.wanted("index"))
-    await world.one.append(NODE, m.RecordingPiece(session=world.session, part="log", offset=0, data=b""))
+    await world.one.append(NODE, RecordingPiece(session=world.session, part="log", offset=0, data=b""))
     (world.folder / "one" / f"{world.session.sid}.session.log").unlink()
-    parts: tuple[m.RecordingFile, ...] = ("bytes", "log", "index")
+    parts: tuple[RecordingFile, ...] = ("bytes", "log", "index")
     assert [await world.one.read(world.wanted(part)) for part in parts] == [b"", b"", b""]
     await world.grow(1)
     await world.end()

@@ -10,8 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.event_messages import AuditEvent, AuditEvents
+from runtime.api.messages import Nothing
+from runtime.api.resource_messages import ResourceDocument
+from runtime.api.session_messages import RunningSession, SessionKill, SessionQuery, SessionReport
 from runtime.audit.events import EventType
 from runtime.audit.log import Field
 from runtime.auth import sessions
@@ -62,10 +65,10 @@ class Cluster:
         self.audit = Recorder()
         self.servers = [RunningSessions(self.backend, self.audit, self.clock.now) for _ in range(2)]
 
-    def event(self, kind: EventType, sid: object = SID, **fields: Field) -> m.AuditEvent:
+    def event(self, kind: EventType, sid: object = SID, **fields: Field) -> AuditEvent:
         """Return an event of a node."""
         told = {"sid": str(sid), "user": "joe", "login": "root", **fields}
-        return m.AuditEvent(event=kind, uid=uuid.uuid4(), time=self.clock.now(), fields=told)
+        return AuditEvent(event=kind, uid=uuid.uuid4(), time=self.clock.now(), fields=told)
 
     async def begin(self, *, server: int = 0, sid: object = SID, node: str = NODE) -> None:
         """Let a start arrive, and be logged."""
@@ -78,17 +81,17 @@ class Cluster:
         self.audit.emit(EventType.SESSION_END, sid=str(sid))
         await self.servers[server].end(node, [event])
 
-    def session(self, sid: uuid.UUID = SID, command: str = "", *, interactive: bool = True) -> m.RunningSession:
+    def session(self, sid: uuid.UUID = SID, command: str = "", *, interactive: bool = True) -> RunningSession:
         """Return a session as its node tells of it."""
-        return m.RunningSession(
+        return RunningSession(
             sid=sid, user="joe", login="root", started=self.clock.now(), command=command, interactive=interactive
         )
 
     async def report(
-        self, *running: m.RunningSession, server: int = 0, boot: uuid.UUID = BOOT, complete: bool = True
+        self, *running: RunningSession, server: int = 0, boot: uuid.UUID = BOOT, complete: bool = True
     ) -> None:
         """Let a report arrive of sessions that run."""
-        report = m.SessionReport(boot=boot, time=self.clock.now(), sessions=running, complete=complete)
+        report = SessionReport(boot=boot, time=self.clock.now(), sessions=running, complete=complete)
         await self.servers[server].report(NODE, report)
 
     async def pass_by(self, time: timedelta, *, sweeping: tuple[int, ...] = (0, 1)) -> None:
@@ -180,7 +183,7 @@ async def test_a_node_that_is_killed_and_started_again(cluster: Cluster, reporte
 
 async def test_a_session_that_starts_while_a_report_is_under_way(cluster: Cluster) -> None:
     """What is newer than the report is not lost by being missing in it."""
-    report = m.SessionReport(boot=BOOT, time=cluster.clock.now(), sessions=())
+    report = SessionReport(boot=BOOT, time=cluster.clock.now(), sessions=())
     cluster.clock.advance(timedelta(milliseconds=1))
     await cluster.begin()
     await cluster.servers[1].report(NODE, report)
@@ -360,7 +363,7 @@ async def test_a_node_touches_its_own_sessions_only(cluster: Cluster) -> None:
     """Neither an end nor a report of one node changes what another runs; an id that is none is no key."""
     await cluster.begin()
     await cluster.end(node=OTHER)
-    report = m.SessionReport(boot=BOOT, time=cluster.clock.now() + STEP, sessions=())
+    report = SessionReport(boot=BOOT, time=cluster.clock.now() + STEP, sessions=())
     await cluster.servers[0].report(OTHER, report)
     await cluster.begin(sid=f"../{OTHER}/x")
     await cluster.begin(sid="")
@@ -422,33 +425,33 @@ async def test_the_log_leads_to_the_list() -> None:
     node = Caller(CallerKind.NODE, NODE, "198.51.100.1")
     try:
         start, end = (
-            m.AuditEvent(event=kind, uid=uuid.uuid4(), time=world.clock.now(), fields={"sid": str(SID), "user": "joe"})
+            AuditEvent(event=kind, uid=uuid.uuid4(), time=world.clock.now(), fields={"sid": str(SID), "user": "joe"})
             for kind in (EventType.SESSION_START, EventType.SESSION_END)
         )
         await world.beat(node, "luna")
-        await world.call(node, methods.AUDIT, m.AuditEvents(events=(start,)))
+        await world.call(node, methods.AUDIT, AuditEvents(events=(start,)))
         other = start.model_copy(update={"fields": {"sid": str(uuid.uuid4())}})
-        await world.call(PROXY, methods.AUDIT, m.AuditEvents(events=(end, other)))  # it runs none
-        session = m.RunningSession(
+        await world.call(PROXY, methods.AUDIT, AuditEvents(events=(end, other)))  # it runs none
+        session = RunningSession(
             sid=SID, user="joe", login="root", started=world.clock.now(), command="top", interactive=True
         )
-        report = m.SessionReport(boot=BOOT, time=world.clock.now(), sessions=(session,))
+        report = SessionReport(boot=BOOT, time=world.clock.now(), sessions=(session,))
         await world.call(node, methods.SESSIONS_REPORT, report)
-        (entry,) = (await world.call(ADMIN, methods.SESSIONS_LIST, m.SessionQuery())).sessions
+        (entry,) = (await world.call(ADMIN, methods.SESSIONS_LIST, SessionQuery())).sessions
         assert (entry.session, entry.node, entry.hostname) == (session, NODE, "luna")
-        await world.call(ADMIN, methods.SESSIONS_KILL, m.SessionKill(sid=SID))
+        await world.call(ADMIN, methods.SESSIONS_KILL, SessionKill(sid=SID))
         assert [event["by"] for event in world.audit.of(EventType.SESSION_KILLED)] == [str(ADMIN)]
-        await world.call(node, methods.AUDIT, m.AuditEvents(events=(end,)))
-        assert (await world.call(ADMIN, methods.SESSIONS_LIST, m.SessionQuery())).sessions == ()
+        await world.call(node, methods.AUDIT, AuditEvents(events=(end,)))
+        assert (await world.call(ADMIN, methods.SESSIONS_LIST, SessionQuery())).sessions == ()
         for caller in (node, PROXY, Caller(CallerKind.USER, "joe", "192.0.2.1")):
             for error in (
-                await error_of(world, caller, methods.SESSIONS_LIST, m.SessionQuery()),
-                await error_of(world, caller, methods.SESSIONS_KILL, m.SessionKill(sid=SID)),
+                await error_of(world, caller, methods.SESSIONS_LIST, SessionQuery()),
+                await error_of(world, caller, methods.SESSIONS_KILL, SessionKill(sid=SID)),
             ):
                 assert isinstance(error, AccessDenied)
         for caller in (ADMIN, PROXY):
             assert isinstance(await error_of(world, caller, methods.SESSIONS_REPORT, report), AccessDenied)
-            assert isinstance(await error_of(world, caller, methods.SESSIONS_ORDERS, m.Nothing()), AccessDenied)
+            assert isinstance(await error_of(world, caller, methods.SESSIONS_ORDERS, Nothing()), AccessDenied)
     finally:
         await world.stop()
 
@@ -463,15 +466,15 @@ async def test_a_start_that_cannot_be_kept_is_not_logged(monkeypatch: pytest.Mon
         raise Unavailable("away")
 
     try:
-        event = m.AuditEvent(
+        event = AuditEvent(
             event=EventType.SESSION_START, uid=uuid.uuid4(), time=world.clock.now(), fields={"sid": str(SID)}
         )
         with monkeypatch.context() as patch:
             patch.setattr(world.backend, "create", away)
-            error = await error_of(world, node, methods.AUDIT, m.AuditEvents(events=(event,)))
+            error = await error_of(world, node, methods.AUDIT, AuditEvents(events=(event,)))
             assert isinstance(error, Unavailable)
             assert world.audit.of(EventType.SESSION_START) == []
-        await world.call(node, methods.AUDIT, m.AuditEvents(events=(event,)))
+        await world.call(node, methods.AUDIT, AuditEvents(events=(event,)))
         assert len(world.audit.of(EventType.SESSION_START)) == 1
     finally:
         await world.stop()
@@ -486,13 +489,13 @@ async def test_a_proxy_is_told_what_its_user_may_know() -> None:
         node = Caller(CallerKind.NODE, NODE, "198.51.100.1")
         other = uuid.UUID(int=SID.int + 1)
         for sid, user in ((SID, "joe"), (other, "ann")):
-            event = m.AuditEvent(
+            event = AuditEvent(
                 event=EventType.SESSION_START,
                 uid=uuid.uuid4(),
                 time=world.clock.now(),
                 fields={"sid": str(sid), "user": user, "login": "root", "size": "80:24"},
             )
-            await world.call(node, methods.AUDIT, m.AuditEvents(events=(event,)))
+            await world.call(node, methods.AUDIT, AuditEvents(events=(event,)))
         for verb in ("list", "read", "join"):
             rules = [{"resources": ["session"], "verbs": [verb]}]
             await declare(world, "Role", verb, {"allow": {"rules": rules}})
@@ -501,7 +504,7 @@ async def test_a_proxy_is_told_what_its_user_may_know() -> None:
 
         async def told(reader: str, sid: uuid.UUID | None = None) -> set[uuid.UUID]:
             target = f"/webapi/sessions?sid={sid}" if sid else "/webapi/sessions"
-            query = m.SessionQuery(signed=people.signed(reader, target), sid=sid)
+            query = SessionQuery(signed=people.signed(reader, target), sid=sid)
             listed = await world.call(PROXY, methods.SESSIONS_LIST, query)
             assert all(entry.session.joinable for entry in listed.sessions)
             return {entry.session.sid for entry in listed.sessions}
@@ -521,4 +524,4 @@ async def test_a_proxy_is_told_what_its_user_may_know() -> None:
 async def declare(world: World, kind: str, name: str, spec: dict[str, object]) -> None:
     """Create a resource."""
     document = {"apiVersion": "teleport.internal/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-    await world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=json.dumps(document)))
+    await world.call(ADMIN, methods.RESOURCES_WRITE, ResourceDocument(document=json.dumps(document)))

@@ -12,9 +12,13 @@ from uuid import UUID
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Name
+from runtime.api.people_messages import SignedRequest
 from runtime.api.proving import MAX_AGE
+from runtime.api.recording_messages import RecordingPiece, RecordingQuery, RecordingRead, RecordingSession
+from runtime.api.resource_messages import ResourceDocument
+from runtime.api.session_messages import SessionList, SessionQuery
 from runtime.api.signed import AUTHORIZATION_HEADER, CERTIFICATE_HEADER, TIME_HEADER, signed_headers
 from runtime.audit.events import EventType
 from runtime.auth.handlers.events import READ_AGAIN
@@ -51,13 +55,13 @@ class People:
         ):
             text = "{apiVersion: teleport.internal/v1, " + document[1:]
             (resource,) = load_documents(text, source="test")
-            await self.world.call(ADMIN, methods.RESOURCES_WRITE, m.ResourceDocument(document=text, overwrite=True))
+            await self.world.call(ADMIN, methods.RESOURCES_WRITE, ResourceDocument(document=text, overwrite=True))
             assert resource.name
         for name, sid in SIDS.items():
-            session = m.RecordingSession.model_validate(
+            session = RecordingSession.model_validate(
                 {"sid": sid, "user": name, "login": "root", "started": self.world.clock.now(), "command": "ls"}
             )
-            piece = m.RecordingPiece(session=session, part="bytes", offset=0, data=name.encode())
+            piece = RecordingPiece(session=session, part="bytes", offset=0, data=name.encode())
             await self.world.call(NODE, methods.RECORDING_APPEND, piece)
 
     def signed(
@@ -69,7 +73,7 @@ class People:
         key: PrivateKey | None = None,
         person: str = "",
         **changed: Any,
-    ) -> m.SignedRequest:
+    ) -> SignedRequest:
         """Return what somebody signs, with what the proxy changes of it."""
         now = self.world.clock.now()
         claims = UserClaims(user=name, cluster="main", logins=("root",), roles=(), ttl=HOUR, person=person)
@@ -78,7 +82,7 @@ class People:
         headers = signed_headers(
             "GET", target, cluster="main", key=key or self.keys[name], certificate=line.decode(), now=now
         )
-        signed = m.SignedRequest(
+        signed = SignedRequest(
             method="GET",
             target=target,
             certificate=base64.b64decode(headers[CERTIFICATE_HEADER]),
@@ -87,14 +91,14 @@ class People:
         )
         return signed.model_copy(update=changed)
 
-    async def listed(self, signed: m.SignedRequest | None) -> set[str]:
+    async def listed(self, signed: SignedRequest | None) -> set[str]:
         """Return whose recordings a proxy is told of."""
-        found = await self.world.call(PROXY, methods.RECORDINGS_LIST, m.RecordingQuery(signed=signed))
+        found = await self.world.call(PROXY, methods.RECORDINGS_LIST, RecordingQuery(signed=signed))
         return {entry.session.user for entry in found.recordings}
 
-    async def read(self, signed: m.SignedRequest | None, whose: str) -> bytes:
+    async def read(self, signed: SignedRequest | None, whose: str) -> bytes:
         """Return what a proxy is given of somebody's recording."""
-        wanted = m.RecordingRead(sid=SIDS[whose], part="bytes", signed=signed)
+        wanted = RecordingRead(sid=SIDS[whose], part="bytes", signed=signed)
         return (await self.world.call(PROXY, methods.RECORDING_READ, wanted)).data
 
 
@@ -151,7 +155,7 @@ async def test_who_reads_is_in_the_log(people: People) -> None:
     with pytest.raises(AccessDenied):
         await people.read(people.signed("joe", path_of("ann")), "ann")
     await people.read(people.signed("aud", path_of("joe")), "joe")
-    await people.world.call(ADMIN, methods.RECORDING_READ, m.RecordingRead(sid=SIDS["ann"], part="bytes"))
+    await people.world.call(ADMIN, methods.RECORDING_READ, RecordingRead(sid=SIDS["ann"], part="bytes"))
     assert told()[1:] == [("user aud", "joe"), (str(ADMIN), "ann")]
     people.world.clock.advance(READ_AGAIN)
     await people.read(people.signed("aud", path_of("ann")), "ann")
@@ -206,7 +210,7 @@ async def test_a_request_is_good_for_a_minute(people: People) -> None:
 async def test_rights_are_those_of_now(people: People) -> None:
     """A user that was deleted meanwhile reads nothing."""
     kept = people.signed("aud")
-    await people.world.call(ADMIN, methods.USERS_DELETE, m.Name(name="aud"))
+    await people.world.call(ADMIN, methods.USERS_DELETE, Name(name="aud"))
     with pytest.raises(AccessDenied, match="there is no user 'aud'"):
         await people.listed(kept)
 
@@ -215,8 +219,8 @@ async def test_sessions_that_run(people: People) -> None:
     """They are listed to a proxy in the same way; for the one session that was asked for, if one was."""
     one, other = UUID(int=7), UUID(int=8)
 
-    async def ask(target: str, sid: UUID | None) -> m.SessionList:
-        query = m.SessionQuery(sid=sid, signed=people.signed("aud", target))
+    async def ask(target: str, sid: UUID | None) -> SessionList:
+        query = SessionQuery(sid=sid, signed=people.signed("aud", target))
         return await people.world.call(PROXY, methods.SESSIONS_LIST, query)
 
     for target, sid in (("/webapi/sessions", None), (f"/webapi/sessions?sid={one}", one)):
@@ -231,12 +235,12 @@ async def test_sessions_that_run(people: People) -> None:
         with pytest.raises(AccessDenied, match="user aud has signed another request"):
             await ask(target, sid)
     with pytest.raises(AccessDenied, match="only for a person"):
-        await people.world.call(PROXY, methods.SESSIONS_LIST, m.SessionQuery())
+        await people.world.call(PROXY, methods.SESSIONS_LIST, SessionQuery())
 
 
 async def test_administrators_sign_nothing(people: People) -> None:
     """They are callers of auth's own port, and read all."""
-    found = await people.world.call(ADMIN, methods.RECORDINGS_LIST, m.RecordingQuery())
+    found = await people.world.call(ADMIN, methods.RECORDINGS_LIST, RecordingQuery())
     assert {entry.session.user for entry in found.recordings} == {"joe", "ann"}
     with pytest.raises(NotFound):
-        await people.world.call(ADMIN, methods.RECORDING_READ, m.RecordingRead(sid=UUID(int=9), part="bytes"))
+        await people.world.call(ADMIN, methods.RECORDING_READ, RecordingRead(sid=UUID(int=9), part="bytes"))

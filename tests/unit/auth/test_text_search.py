@@ -14,8 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.recording_messages import (
+    MAX_RECORDING_BYTES,
+    RecordingEnd,
+    RecordingPart,
+    RecordingPiece,
+    RecordingRead,
+    RecordingSession,
+)
 from runtime.api.search_messages import RecordingFinding, RecordingSearch
 from runtime.api.wire import MAX_LINE_BYTES
 from runtime.audit import search_process
@@ -46,7 +53,7 @@ class Cluster:
         self.other = Recordings(folder / "other", backend, auth=lambda: "two:3025")
         self.search = TextSearch(self.recordings)
 
-    async def away(self, server: str, wanted: m.RecordingRead) -> bytes:
+    async def away(self, server: str, wanted: RecordingRead) -> bytes:
         """Ask the other auth server."""
         raise Unavailable("it does not answer")
 
@@ -56,15 +63,15 @@ class Cluster:
         """Bring a recording to auth; each began a minute after the one before it."""
         recordings = recordings or self.recordings
         self.clock.advance(timedelta(minutes=1))
-        session = m.RecordingSession(sid=uuid.uuid4(), user=user, login="root", started=self.clock.now())
-        files: dict[m.RecordingPart, bytes] = {"bytes": recorded.printed, "log": recorded.log}
+        session = RecordingSession(sid=uuid.uuid4(), user=user, login="root", started=self.clock.now())
+        files: dict[RecordingPart, bytes] = {"bytes": recorded.printed, "log": recorded.log}
         for part, data in files.items():
-            for offset in range(0, len(data) or 1, m.MAX_RECORDING_BYTES):
-                more = data[offset : offset + m.MAX_RECORDING_BYTES]
-                await recordings.append(NODE, m.RecordingPiece(session=session, part=part, offset=offset, data=more))
+            for offset in range(0, len(data) or 1, MAX_RECORDING_BYTES):
+                more = data[offset : offset + MAX_RECORDING_BYTES]
+                await recordings.append(NODE, RecordingPiece(session=session, part=part, offset=offset, data=more))
         if over:
             sizes = {part: len(data) for part, data in files.items()}
-            await recordings.end(NODE, m.RecordingEnd(session=session, sizes=sizes))
+            await recordings.end(NODE, RecordingEnd(session=session, sizes=sizes))
         return session.sid
 
     async def find(self, text: str, **how: object) -> list[RecordingFinding]:
@@ -255,8 +262,8 @@ async def test_a_caller_who_gives_up_ends_the_process(tmp_path: Path) -> None:
     world.options = replace(world.options, recordings=tmp_path)
     await world.start()
     node = Caller(CallerKind.NODE, str((await world.join(await world.token())).id), "198.51.100.1")
-    session = m.RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=NOON)
-    piece = m.RecordingPiece(session=session, part="bytes", offset=0, data=b"x" * 60)
+    session = RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=NOON)
+    piece = RecordingPiece(session=session, part="bytes", offset=0, data=b"x" * 60)
     await world.call(node, methods.RECORDING_APPEND, piece)
     before = children()
     async with world.session(ADMIN) as asking:
@@ -295,12 +302,12 @@ async def test_which_recordings(tmp_path: Path) -> None:
     other = await world.join(await world.token(), "web")
     sids = []
     for number, (member, user) in enumerate([(node, "joe"), (node, "ann"), (other, "joe")]):
-        session = m.RecordingSession(sid=uuid.uuid4(), user=user, login="root", started=NOON + timedelta(hours=number))
+        session = RecordingSession(sid=uuid.uuid4(), user=user, login="root", started=NOON + timedelta(hours=number))
         sids.append(session.sid)
         recorded = Recorded([(10, b"needle\r\n")])
         caller = Caller(CallerKind.NODE, str(member.id), "198.51.100.1")
         for part, data in (("bytes", recorded.printed), ("log", recorded.log)):
-            piece = m.RecordingPiece.model_validate({"session": session, "part": part, "offset": 0, "data": b""})
+            piece = RecordingPiece.model_validate({"session": session, "part": part, "offset": 0, "data": b""})
             await world.call(caller, methods.RECORDING_APPEND, piece.model_copy(update={"data": data}))
         await world.beat(caller, "db" if member is node else "web")
 

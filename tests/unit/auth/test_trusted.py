@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 import pytest
 
 from runtime.api.trust_messages import TrustedClusters, TrustedPeer
-from runtime.auth.trusted import compose, is_trusted, leaves, roots
+from runtime.auth.trusted import compose, given, is_trusted, leaves, roots
 from runtime.auth.trusted_means import Means, without_token
 from runtime.auth.trusted_record import Side, TrustedRecord, decode_record, encode_record, new_record
 from runtime.core.errors import CorruptState, InvalidInput
 from runtime.core.resources import TrustedCluster, encode, load_documents
+from runtime.core.resources.trusted_cluster import means_of
 from runtime.pki.keys import generate_key
+from runtime.pki.sealed_token import token_in
+from runtime.pki.sealing import SealingKey
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
 HOST, USER = generate_key().public, generate_key().public
@@ -35,7 +38,7 @@ def document(name: str = "main", values: dict[str, str] | None = None, **spec: o
     (cluster,) = load_documents(text, source="test")
     assert isinstance(cluster, TrustedCluster)
     value = cluster.means_in(values)
-    return cluster if value is None else cluster.with_value(value)
+    return cluster if value is None else cluster.given(means_of(value))
 
 
 def record(name: str = "main", side: Side = Side.ROOT, *, means: str = "", host: str = HOST.line) -> TrustedRecord:
@@ -50,7 +53,7 @@ def of(*, file: tuple[TrustedPeer, ...] = (), own_keys: tuple[str, ...] = (), **
     """Return what a cluster `cluster-b` trusts."""
     documents = {each.name: each for each in named.values() if isinstance(each, TrustedCluster)}
     records = {each.cluster: each for each in named.values() if isinstance(each, TrustedRecord)}
-    return list(compose("cluster-b", own_keys, file, documents, records))
+    return list(compose("cluster-b", own_keys, given(file, documents, records), {}))
 
 
 def test_a_root_is_its_document_and_its_record() -> None:
@@ -87,7 +90,8 @@ def test_a_leaf_gets_nobody_in() -> None:
 def test_a_document_counts_before_the_file() -> None:
     """teleport.yaml is where a cluster begins; a TrustedCluster of the name takes its place, also a disabled one."""
     file = (TrustedPeer(cluster="main", host_keys=("x",), user_keys=("y",), allow_logins=("root",)),)
-    assert of(file=file) == list(file)
+    (peer,) = of(file=file)
+    assert peer.model_copy(update={"base": ""}) == file[0]
     (peer,) = of(file=file, a=document(allowLogins=["john"]), b=record())
     assert peer.allow_logins == ("john",)
     (peer,) = of(file=file, a=document(enabled=False), b=record())
@@ -132,16 +136,21 @@ def test_records_are_read_back_and_bad_ones_refused() -> None:
 
 def test_the_token_is_written_with_the_document_and_shown_to_nobody() -> None:
     """The API takes it from what it shows; the digest stays, by which another Secret is told."""
-    complete = Means(json.dumps(TOKEN, sort_keys=True), own="cluster-b")
+    key = SealingKey.new()
+    complete = Means(json.dumps(TOKEN, sort_keys=True), own="cluster-b", public=key.public)
     bare = document(values={})
     written = complete(bare, None)
-    assert b"0123456789abcdef" in encode(written)
-    shown = without_token(encode(written))
-    assert b"0123456789abcdef" not in shown
-    assert json.loads(shown)["metadata"]["means"]["digest"]
+    assert isinstance(written, TrustedCluster)
+    assert b"0123456789abcdef" not in encode(written)
+    assert written.metadata.means is not None
+    assert token_in(written.metadata.means, key, cluster="main") == TOKEN["token"]
+    for stored in (written, document()):  # the second as an earlier version left it
+        shown = without_token(encode(stored))
+        assert b"0123456789abcdef" not in shown
+        assert set(json.loads(shown)["metadata"]["means"]) == {"digest", "caPin"}
     assert without_token(encode(bare)) == encode(bare)
     assert Means(None, own="cluster-b")(bare, written) == written
     with pytest.raises(InvalidInput, match="cannot trust itself"):
         Means(None, own="main")(bare, None)
     with pytest.raises(InvalidInput, match="did not arrive"):
-        Means("nonsense", own="cluster-b")(bare, None)
+        Means("nonsense", own="cluster-b", public=key.public)(bare, None)

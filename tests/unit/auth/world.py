@@ -11,11 +11,14 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.cluster_messages import SecondFactor
+from runtime.api.member_messages import Heartbeat, HeartbeatReply, JoinRequest, Membership, Presence
+from runtime.api.messages import Message
 from runtime.api.methods import Method
 from runtime.api.pipe import Pipe
 from runtime.api.session import Session
+from runtime.api.token_messages import TokenRequest
 from runtime.auth.server import AuthOptions, AuthService, open_authorities
 from runtime.auth.tokens import JoinToken
 from runtime.backend.memory import MemoryBackend
@@ -25,8 +28,8 @@ from runtime.core.errors import TeleportError
 from runtime.pki.keys import generate_key
 from tests.unit.auth.recorder import Recorder
 
-Params = TypeVar("Params", bound=m.Message)
-Result = TypeVar("Result", bound=m.Message)
+Params = TypeVar("Params", bound=Message)
+Result = TypeVar("Result", bound=Message)
 
 KEY = generate_key().public.line
 """A public key, where it does not matter whose."""
@@ -39,7 +42,7 @@ STATIC = JoinToken(token="xxxxxx", roles=("proxy", "node"), static=True)
 class World:
     """An auth service of the cluster main, and callers of it."""
 
-    def __init__(self, second_factor: m.SecondFactor = "otp") -> None:
+    def __init__(self, second_factor: SecondFactor = "otp") -> None:
         self.clock = ManualClock(datetime(2026, 1, 1, 12, tzinfo=UTC))
         self.backend = MemoryBackend(clock=self.clock)
         self.audit = Recorder()
@@ -72,14 +75,14 @@ class World:
         """Call a method as somebody. Raises what auth raises."""
         return method.result.model_validate(await self.raw(caller, method.name, params))
 
-    async def raw(self, caller: Caller, method: str, params: m.Message) -> object:
+    async def raw(self, caller: Caller, method: str, params: Message) -> object:
         """Call whatever is named."""
         async with self.session(caller) as session:
             return await session.call(method, params.model_dump(mode="json"))
 
     async def token(self, *roles: str, **more: object) -> str:
         """Return a new join token."""
-        request = m.TokenRequest.model_validate({"roles": roles or ("node",), **more})
+        request = TokenRequest.model_validate({"roles": roles or ("node",), **more})
         return (await self.call(ADMIN, methods.TOKENS_CREATE, request)).entry.token
 
     async def join(
@@ -91,17 +94,17 @@ class World:
         advertised: tuple[str, ...] = (),
         key: str = KEY,
         address: str = "198.51.100.1",
-    ) -> m.Membership:
+    ) -> Membership:
         """Join as a newcomer from an address."""
-        request = m.JoinRequest(token=SecretStr(token), roles=roles, name=name, advertised=advertised, public_key=key)
+        request = JoinRequest(token=SecretStr(token), roles=roles, name=name, advertised=advertised, public_key=key)
         return await self.call(Caller(CallerKind.NOBODY, "", address), methods.JOIN, request)
 
-    async def beat(self, caller: Caller, name: str, addr: str = "", **labels: str) -> m.HeartbeatReply:
+    async def beat(self, caller: Caller, name: str, addr: str = "", **labels: str) -> HeartbeatReply:
         """Send a heartbeat of a member."""
-        presence = m.Presence(
+        presence = Presence(
             id=UUID(caller.name), kind=caller.kind, name=name, addr=addr or f"{caller.address}:3022", labels=labels
         )
-        return await self.call(caller, methods.HEARTBEAT, m.Heartbeat(presence=presence))
+        return await self.call(caller, methods.HEARTBEAT, Heartbeat(presence=presence))
 
     @asynccontextmanager
     async def session(self, caller: Caller) -> AsyncIterator[Session]:
@@ -118,7 +121,7 @@ class World:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def member(membership: m.Membership, kind: CallerKind = CallerKind.NODE, address: str = "198.51.100.1") -> Caller:
+def member(membership: Membership, kind: CallerKind = CallerKind.NODE, address: str = "198.51.100.1") -> Caller:
     """Return who a newcomer became."""
     return Caller(kind, str(membership.id), address)
 
