@@ -26,6 +26,8 @@ class EventType(StrEnum):
     SESSION_LEAVE = "session.leave"
     """That person has left, of whose keys so many bytes went into the session (`typed`)."""
     SESSION_REJECTED = "session.rejected"
+    GUEST_DISMISSED = "guest.dismissed"
+    """A person (`user`) of another `cluster` was cut off, with so many `sessions`: trust in it has ended (`reason`)."""
     PORT_FORWARD = "port.forward"
     PROXY_CONNECT = "proxy.connect"
     PROXY_REJECTED = "proxy.rejected"
@@ -63,6 +65,10 @@ class EventType(StrEnum):
     TRUST_REFUSED = "trust.refused"
     """A cluster that wanted to be our leaf was refused, or our root refused us."""
     TRUST_ENDED = "trust.ended"
+    TRUST_ROTATED = "trust.rotated"
+    """Another cluster's authority (`type`) has other keys, as it has proved: these `came`, those `went`."""
+    CA_ROTATED = "ca.rotated"
+    """The rotation of an authority (`type`) has come to a `phase`, by somebody (`by`) or by itself (`auto`)."""
     RESOURCE_WRITTEN = "resource.written"
     RESOURCE_REMOVED = "resource.removed"
     CALL_REFUSED = "call.refused"
@@ -81,6 +87,7 @@ FROM_MEMBERS = frozenset(
         EventType.SESSION_JOIN,
         EventType.SESSION_LEAVE,
         EventType.SESSION_REJECTED,
+        EventType.GUEST_DISMISSED,
         EventType.PORT_FORWARD,
         EventType.PROXY_CONNECT,
         EventType.PROXY_REJECTED,

@@ -159,6 +159,19 @@ class Home:
                 if other != generation:
                     home_files.remove(other)
 
+    def refresh(self, profile: Profile) -> None:
+        """Let the authorities of a profile that is known be these; all else of it stays.
+
+        Raises AccessDenied when another proxy vouches for the same cluster with other authorities.
+        """
+        with self._changing():
+            known = self._read(profile.proxy.name)
+            if known is None or not known.authorities:
+                return  # logged out meanwhile
+            self._check_authorities(profile, before=known)
+            self._write(replace(known, authorities=profile.authorities))
+            self._write_known_hosts()
+
     def keep(self, texts: Mapping[Path, str]) -> None:
         """Bring files in this folder up to date: each one whose text differs is replaced in one step."""
         with home_files.files(self.path):
@@ -219,9 +232,15 @@ class Home:
         path = self.path / f"{profile.proxy.name}.yaml"
         home_files.replace(path, lambda new: home_files.write_text(new, profile_text.render(profile)))
 
-    def _check_authorities(self, profile: Profile) -> None:
-        """Refuse a second proxy that calls its cluster as a known one and is another: it could pose as its hosts."""
+    def _check_authorities(self, profile: Profile, *, before: Profile | None = None) -> None:
+        """Refuse a second proxy that calls its cluster as a known one and is another: it could pose as its hosts.
+
+        Keys that follow on some that were known of the same proxy, `before`, are those of a cluster in rotation: the
+        other proxy is only asked later.
+        """
         ours = _keys_by_cluster(profile)
+        known = _keys_by_cluster(before) if before else {}
+        ours = {cluster: keys for cluster, keys in ours.items() if keys.isdisjoint(known.get(cluster, ()))}
         for other in self.profiles():
             if other.proxy == profile.proxy:
                 continue

@@ -24,7 +24,8 @@ from runtime.service.lifecycle import Part, live
 from runtime.service.member import Member
 from runtime.service.metrics import Metrics
 from runtime.service.open_files import allow_connections
-from runtime.service.settings import LogOutput, Settings
+from runtime.service.sections.teleport import LogOutput
+from runtime.service.settings import Settings
 from runtime.service.values import Role
 
 if TYPE_CHECKING:

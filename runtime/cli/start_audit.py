@@ -18,7 +18,7 @@ from runtime.backend.base import Backend
 from runtime.core.callers import CallerKind
 from runtime.core.clock import Clock
 from runtime.core.errors import InvalidSettings
-from runtime.service import audit
+from runtime.service.sections import audit
 from runtime.service.settings import Settings
 
 OUTBOX = "outbox"

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 
-from runtime.api import messages as m
 from runtime.api.client import AuthClient
+from runtime.api.member_messages import Presence
 from runtime.auth.configuration import Configuration, follow
 from runtime.auth.membership import public_keys
 from runtime.auth.presence import PresenceStore
@@ -23,8 +23,9 @@ from runtime.core.callers import MEMBERS, CallerKind
 from runtime.core.errors import CorruptState, NotFound, TeleportError
 from runtime.core.version import __version__
 from runtime.pki.keys import generate_key
+from runtime.service.authorities import AuthorityFollower
 from runtime.service.identity import StoredIdentity, identities_of
-from runtime.service.member import Member, auth_client
+from runtime.service.member import Believe, Member, auth_client
 from runtime.service.metrics import CountedAudit
 from runtime.service.settings import Settings
 from runtime.service.values import Address
@@ -94,7 +95,7 @@ class AuthPart:
             # Known only now where the port was left to the system.
             addr = str(Address(self._host, port))
             self._auth_servers = (addr,)
-            presence = m.Presence(id=own.id, kind=CallerKind.AUTH, name=self._node_name, addr=addr, version=__version__)
+            presence = Presence(id=own.id, kind=CallerKind.AUTH, name=self._node_name, addr=addr, version=__version__)
             self.member = Member(
                 own,
                 data_dir=self._data_dir,
@@ -108,6 +109,7 @@ class AuthPart:
             stack.push_async_callback(self.member.leave)
             self._metrics.watch(self.member)
             self._metrics.watch_recordings(self._service.filing)
+            self._metrics.watch_rotations(self._service.authority_statuses)
             await self.member.say_hello()
             logger.info("auth of cluster %s listens on %s", storage.authorities.user.cluster, Address(host, port))
             self.where = f"auth on {Address(host, port)}"
@@ -119,8 +121,10 @@ class AuthPart:
             server = str(self.member.identity.id)
             group.create_task(pass_on(self._settings, self._backend, self._clock, server=server, host=self._node_name))
             group.create_task(self.member.run())
+            group.create_task(AuthorityFollower(self.member).run())
             group.create_task(self._follow_servers())
             group.create_task(self._renew_admin())
+            group.create_task(self._follow_for_admin())
             if self._settings.dynamic_config:
                 group.create_task(follow(self._backend, self._apply))
 
@@ -154,14 +158,18 @@ class AuthPart:
             return identity
         return await self._issue(role, identity)
 
-    def client(self, identity: Callable[[], StoredIdentity]) -> AuthClient:
+    def client(self, identity: Callable[[], StoredIdentity], believe: Believe | None = None) -> AuthClient:
         """Return a client that calls auth within this process as whoever `identity` is at the time."""
         return self._service.local.client(lambda: (identity().role, str(identity().id)))
 
     def _is_good(self, identity: StoredIdentity) -> bool:
+        host = self._service.issuer.authorities.host
         return (
             identity.cluster == self._service.issuer.cluster
             and identity.authorities == public_keys(self._service.issuer.authorities)
+            and identity.is_signed_by(
+                host=host.signer.public.key.fingerprint, member=host.client_signer.public.key.fingerprint
+            )
             and not identity.is_due(self._clock.now())
             and (identity.role not in MEMBERS or identity.serves({self._node_name, *self._advertised}))
         )
@@ -175,6 +183,8 @@ class AuthPart:
             role, self._node_name, self._advertised, key.public.line, member=str(same.id) if same else None
         )
         identity = identities_of(membership, key.to_openssh(), cluster)[role]
+        if same is not None:
+            identity = identity.in_place_of(same).believing(identity.authorities)
         self._data_dir.keep(identity)
         return identity
 
@@ -192,10 +202,18 @@ class AuthPart:
     async def _renew_admin(self) -> None:
         while True:
             await asyncio.sleep(IDENTITIES_SECONDS)
-            try:
-                await self.identity(CallerKind.ADMIN)
-            except TeleportError as error:
-                logger.error("admin.identity cannot be renewed: %s. %s", error, error.hint)  # noqa: TRY400
+            await self._look_at_admin()
+
+    async def _follow_for_admin(self) -> None:
+        async with aclosing(self._service.authorities.follow()) as changes:
+            async for _ in changes:
+                await self._look_at_admin()
+
+    async def _look_at_admin(self) -> None:
+        try:
+            await self.identity(CallerKind.ADMIN)
+        except TeleportError as error:
+            logger.error("admin.identity cannot be renewed: %s. %s", error, error.hint)  # noqa: TRY400
 
     async def _follow_servers(self) -> None:
         """Know of other auth servers as soon as they are there: members hear of them by us."""

@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol
 
-from runtime.api import messages as m
 from runtime.api.client import AuthClient
+from runtime.api.member_messages import Presence
 from runtime.cli.surroundings import Surroundings
 from runtime.core.callers import CallerKind
 from runtime.core.version import __version__
+from runtime.service.authorities import AuthorityFollower
 from runtime.service.identity import StoredIdentity
 from runtime.service.joining import obtain
-from runtime.service.member import AuthServers, Member, auth_client
+from runtime.service.member import AuthServers, Believe, Member, auth_client
 from runtime.service.settings import Settings
 
 
@@ -25,8 +26,8 @@ class Cluster(Protocol):
         """Return the identity of a role. Raises TeleportError."""
         ...
 
-    def client(self, identity: Callable[[], StoredIdentity]) -> AuthClient:
-        """Return a client that calls auth as whoever `identity` is at the time."""
+    def client(self, identity: Callable[[], StoredIdentity], believe: Believe) -> AuthClient:
+        """Return a client that calls auth as whoever `identity` is at the time, as `auth_client` does."""
         ...
 
     @property
@@ -74,9 +75,9 @@ class JoinPart:
         """Return the identity of a role."""
         return self._identities[role]
 
-    def client(self, identity: Callable[[], StoredIdentity]) -> AuthClient:
+    def client(self, identity: Callable[[], StoredIdentity], believe: Believe) -> AuthClient:
         """Return a client that calls the auth servers."""
-        return auth_client(identity, self.servers, self._surroundings.clock)
+        return auth_client(identity, self.servers, self._surroundings.clock, believe=believe)
 
 
 class Service(Protocol):
@@ -149,7 +150,9 @@ class MemberPart:
                 advertised=self._surroundings.hosts,
                 clock=self._surroundings.clock,
                 renewed=self._renewed,
-                auth=self._cluster.client(lambda: self.member.identity),
+                auth=self._cluster.client(
+                    lambda: self.member.identity, lambda authorities: self.member.believe(authorities)
+                ),
             )
             stack.push_async_callback(self.member.auth.close)
             self._surroundings.metrics.watch(self.member)
@@ -162,9 +165,10 @@ class MemberPart:
             self._stack = stack.pop_all()
 
     async def run(self) -> None:
-        """Send heartbeats, renew, and let the service work."""
+        """Send heartbeats, renew, follow the authorities, and let the service work."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.member.run())
+            group.create_task(AuthorityFollower(self.member).run())
             group.create_task(self._service.run())
 
     async def reload(self) -> None:
@@ -178,9 +182,9 @@ class MemberPart:
     async def _renewed(self, identity: StoredIdentity) -> None:
         await self._service.renewed(identity)
 
-    def _presence(self) -> m.Presence:
+    def _presence(self) -> Presence:
         addr, labels = self._service.presence()
-        return m.Presence(
+        return Presence(
             id=self.member.identity.id,
             kind=self._role,
             name=self._surroundings.name,

@@ -58,7 +58,13 @@ class NodeRole:
 
     def __init__(self, settings: Settings, member: Member, surroundings: Surroundings, *, addr: Address) -> None:
         self._following = Following(member.auth, surroundings.data_dir, FOLLOWED_FILE)
-        self._trusting = Trusting(member.auth, surroundings.data_dir, TRUSTED_FILE, own=member.identity.cluster)
+        self._trusting = Trusting(
+            member.auth,
+            surroundings.data_dir,
+            TRUSTED_FILE,
+            own=member.identity.cluster,
+            changed=lambda: self._service.trust_changed(),
+        )
         self._audit = RemoteAudit(member.auth, surroundings.clock, open_queue(settings, CallerKind.NODE))
         ssh = settings.ssh_service
         spool = Spool(surroundings.data_dir.path / SPOOL_FOLDER, limit=ssh.spool_limit * 1024**2)

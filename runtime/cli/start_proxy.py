@@ -67,6 +67,8 @@ class ProxyRole:
         self._view = ClusterView(
             name=member.identity.cluster,
             trust=lambda: member.identity.trust,
+            authorities=lambda: member.identity.authorities,
+            known=lambda: member.identity.known,
             people=self._following,
             nodes=targets.all,
             audit=self._audit,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.api import messages as m
+from runtime.api import cluster_messages
 from runtime.auth.authorities import LocalAuthorities
 from runtime.auth.configuration import Configuration, publish, settle
 from runtime.auth.declared import Declared
@@ -20,14 +20,15 @@ from runtime.core.clock import Clock
 from runtime.core.errors import Unavailable
 from runtime.service.key_files import check_foreign, read_trusted_clusters
 from runtime.service.metrics import CountedBackend, Metrics
-from runtime.service.settings import SecondFactor, Settings
+from runtime.service.sections.auth import SecondFactor
+from runtime.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 MAX_PAUSE_SECONDS = 30.0
 """Longest pause between two tries while the storage is away."""
 
-_SECOND_FACTORS: Mapping[SecondFactor, m.SecondFactor] = {
+_SECOND_FACTORS: Mapping[SecondFactor, cluster_messages.SecondFactor] = {
     SecondFactor.OFF: "off",
     SecondFactor.OTP: "otp",
     SecondFactor.U2F: "u2f",

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from runtime.cli.tsh_messages import AuthorityKeys, LoginReply
+from runtime.cli.tsh_messages import Authorities, AuthorityKeys, LoginReply
 from runtime.core.defaults import MAX_CERTIFICATE_TTL
 from runtime.core.errors import AccessDenied, InvalidInput
 from runtime.core.joining import JOIN_LOGIN
@@ -93,7 +93,7 @@ def read_login(certificate: Certificate) -> Login:
     return Login(certificate.key_id, logins, _roles(certificate), after, before, joins)
 
 
-def host_authorities(reply: LoginReply) -> tuple[AuthorityKeys, ...]:
+def host_authorities(reply: LoginReply | Authorities) -> tuple[AuthorityKeys, ...]:
     """Return the host authorities of an accepted reply, their keys in the one form that there is of each.
 
     Those of further clusters, which this one trusts, are among them. Raises AccessDenied.
@@ -110,7 +110,12 @@ def host_authorities(reply: LoginReply) -> tuple[AuthorityKeys, ...]:
     return tuple(found)
 
 
-def _keys(reply: LoginReply, kind: str) -> frozenset[bytes]:
+def is_from(certificate: Certificate, told: Authorities) -> bool:
+    """Tell whether one of a cluster's user authorities, as they are now, has signed a certificate."""
+    return certificate.signature.ca_key in _keys(told, USER)
+
+
+def _keys(reply: LoginReply | Authorities, kind: str) -> frozenset[bytes]:
     """Return the keys, as on the wire, of the cluster's own authorities of a kind."""
     return frozenset(
         _key(key).blob

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.cli import console
+from runtime.cli.tsh_asked import AskedCopy, AskedSession
 from runtime.cli.tsh_openssh import HOP, check_host, known_hosts
-from runtime.cli.tsh_run import Copy, Session
 from runtime.cli.tsh_ssh import Entry, Place
 from runtime.core.clock import SystemClock
 from runtime.core.defaults import NODE_SSH_PORT
@@ -103,13 +103,13 @@ class Settings:
         return made
 
 
-def session(entry: Entry, asked: Session, *, login: str, host: str) -> int:
+def session(entry: Entry, asked: AskedSession, *, login: str, host: str) -> int:
     """Open a session and return its exit code. Raises TeleportError when there is none."""
     settings = Settings.parse(asked.options)
     return asyncio.run(_session(entry, asked, settings, login=login, host=host))
 
 
-def copy(entry: Entry, asked: Copy, places: Sequence[Place]) -> int:
+def copy(entry: Entry, asked: AskedCopy, places: Sequence[Place]) -> int:
     """Copy files between here and one node, and return 0. Raises TeleportError."""
     settings = Settings.parse(asked.options)
     *sources, target = places
@@ -123,7 +123,7 @@ def copy(entry: Entry, asked: Copy, places: Sequence[Place]) -> int:
     return 0
 
 
-async def _copy(entry: Entry, asked: Copy, settings: Settings, sources: Sequence[Place], target: Place) -> None:
+async def _copy(entry: Entry, asked: AskedCopy, settings: Settings, sources: Sequence[Place], target: Place) -> None:
     node = target if target.host else sources[0]
     how = {"recurse": settings.recurse, "preserve": settings.preserve}
     async with _connected(entry, node.host, node.login or "", asked.port, asked.cluster) as connection:
@@ -133,7 +133,7 @@ async def _copy(entry: Entry, asked: Copy, settings: Settings, sources: Sequence
             await remote.fetch(connection, [source.path or "." for source in sources], Path(target.path), **how)
 
 
-async def _session(entry: Entry, asked: Session, settings: Settings, *, login: str, host: str) -> int:
+async def _session(entry: Entry, asked: AskedSession, settings: Settings, *, login: str, host: str) -> int:
     agent = os.environ.get("SSH_AUTH_SOCK") if settings.agent else None
     if settings.agent and not agent:
         console.say("warning: there is no ssh-agent to forward: SSH_AUTH_SOCK is not set")

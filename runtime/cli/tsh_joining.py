@@ -12,6 +12,7 @@ from datetime import datetime
 from runtime.cli import tsh_run, tsh_ssh
 from runtime.cli.profile import Home, Wish
 from runtime.cli.tables import table
+from runtime.cli.tsh_asked import AskedSession
 from runtime.cli.tsh_lists import Session, ask
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound
 from runtime.core.joining import JOIN_LOGIN, MODE_VARIABLE, SESSION_VARIABLE
@@ -146,7 +147,7 @@ def join(
             hint="Join it from another terminal.",
         )
     variables = {SESSION_VARIABLE: session.sid, **({MODE_VARIABLE: mode} if mode else {})}
-    asked = tsh_run.Session(
+    asked = AskedSession(
         session.node,
         options=("-t" if sys.stdin.isatty() else "-T",),
         builtin=builtin,

@@ -7,14 +7,14 @@ is checked before it is stored; and until the last check nothing is written.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 
-from runtime.cli import console, tsh_openssh
-from runtime.cli.profile import Home, Keys, Profile, Wish, choose_profile, own_name
+from runtime.cli import console
+from runtime.cli.profile import Home, Keys, Profile, Wish, choose_profile
 from runtime.cli.tsh_address import parse_fingerprint
 from runtime.cli.tsh_certificate import accept, host_authorities
 from runtime.cli.tsh_messages import LoginReply, LoginRequest, Ping
+from runtime.cli.tsh_refresh import write_openssh
 from runtime.cli.tsh_terminal import Asker
 from runtime.cli.webclient import TlsTrust, UntrustedCertificate, WebClient
 from runtime.core.defaults import CERTIFICATE_TTL
@@ -44,7 +44,7 @@ def log_in(wish: Wish, *, home: Home, asker: Asker, now: Callable[[], datetime])
         LoginRequest(user=profile.user, password=password, otp=code, public_key=key.public.line, ttl=wish.ttl),
         code_is_used=bool(code),
     )
-    accepted = accept(reply, user=profile.user, key=key.public, now=now())
+    accept(reply, user=profile.user, key=key.public, now=now())
     profile = Profile(
         proxy=profile.proxy,
         user=profile.user,
@@ -56,7 +56,7 @@ def log_in(wish: Wish, *, home: Home, asker: Asker, now: Callable[[], datetime])
     )
     keys = Keys(private=key.to_openssh(), public=f"{key.public.line}\n", certificate=f"{reply.certificate.strip()}\n")
     home.store(profile, keys)
-    _refresh_openssh(home, profile, accepted.logins)
+    write_openssh(home, profile, keys)
     return profile, keys
 
 
@@ -121,11 +121,3 @@ def _ask_for_certificate(client: WebClient, request: LoginRequest, *, code_is_us
         if code_is_used:
             error.hint = f"{error.hint} The one-time code may be used up: take the next one.".strip()
         raise
-
-
-def _refresh_openssh(home: Home, profile: Profile, logins: tuple[str, ...]) -> None:
-    """Make what `tsh config` has told ~/.ssh/config to use: it holds beyond one login."""
-    for cluster in {each.cluster for each in profile.authorities}:
-        # A folder that OpenSSH's files cannot name is told when it matters, by tsh ssh and tsh config.
-        with suppress(InvalidInput):
-            tsh_openssh.write(home, profile, cluster, tsh_openssh.choose_login(None, logins, own_name()))

@@ -55,7 +55,7 @@ def ls(
     try:
         wanted = tsh_lists.parse_labels(",".join(labels))
     except InvalidInput as error:
-        raise click.BadParameter(f"{error}. {error.hint}", param_hint="'[LABELS]...'") from error
+        raise click.BadParameter(error.in_full, param_hint="'[LABELS]...'") from error
     session = open_session(context, proxy, user)
     found = tsh_lists.nodes(
         session,

@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import TextIO
 
 from runtime.cli import console, tsh_lists, tsh_ssh
+from runtime.cli.tsh_asked import AskedSession
 from runtime.cli.tsh_lists import NodeEntry
 from runtime.cli.tsh_openssh import Configuration
-from runtime.cli.tsh_run import Session
 from runtime.core.errors import InvalidInput, NotFound
 
 _MAX_LINE = 64 * 1024
@@ -78,7 +78,7 @@ def marks(nodes: Sequence[NodeEntry], *, terminal: bool) -> list[_Mark]:
     ]
 
 
-def run_on_all(nodes: Sequence[NodeEntry], configuration: Configuration, login: str, asked: Session) -> int:
+def run_on_all(nodes: Sequence[NodeEntry], configuration: Configuration, login: str, asked: AskedSession) -> int:
     """Run the command on all nodes and return 0 if it succeeded on each, else the highest exit code.
 
     At most `asked.parallel` run at once, without input. Who failed is told on stderr at the end.

@@ -29,6 +29,14 @@ class AuthorityKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class Authorities:
+    """Whom a proxy says to believe now: its own cluster's authorities, and the host authorities of those behind it."""
+
+    cluster: str
+    authorities: tuple[AuthorityKeys, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LoginReply:
     """What a login gives. Nothing of it is believed before `runtime.cli.tsh_certificate` has looked at it."""
 

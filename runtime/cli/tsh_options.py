@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,7 +51,7 @@ def before(context: click.Context, name: str) -> Any:
 
 
 def open_session(context: click.Context, proxy: str | None, user: str | None) -> Session:
-    """Return the login that a command is about, by its options after the command or before it.
+    """Return the login that a command is about, by its options after the command or before it, with keys as of now.
 
     Raises InvalidInput when no proxy is known, AccessDenied when nobody is logged in there, or no longer.
     """
@@ -58,9 +59,13 @@ def open_session(context: click.Context, proxy: str | None, user: str | None) ->
 
     from runtime.cli.profile import Home
     from runtime.cli.tsh_lists import Session
+    from runtime.cli.tsh_refresh import refresh
 
     home = Home.find(os.environ)
-    return Session.open(home, proxy or before(context, "proxy"), user or before(context, "user"), now())
+    session = Session.open(home, proxy or before(context, "proxy"), user or before(context, "user"), now())
+    if context.params.get("insecure") or before(context, "insecure"):
+        return session
+    return replace(session, profile=refresh(home, session.profile, session.keys, now=now()))
 
 
 def is_insecure(context: click.Context, session: Session, given: bool) -> bool:

@@ -5,58 +5,20 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import NoReturn
 
 from runtime.cli import console, tsh_openssh, tsh_ssh
 from runtime.cli.profile import Home, Keys, Profile, Wish
+from runtime.cli.tsh_asked import AskedCopy, AskedSession
 from runtime.cli.tsh_ssh import Destination, Entry, Place
 from runtime.core.errors import InvalidInput, NotFound
 
 LoggedIn = Callable[[Profile, Keys], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A session as the command line asks for it; `options` are ssh's own."""
-
-    destination: str
-    command: tuple[str, ...] = ()
-    login: str | None = None
-    port: int | None = None
-    options: tuple[str, ...] = ()
-    cluster: str | None = None
-    parallel: int = 10
-    builtin: bool = False
-    variables: tuple[tuple[str, str], ...] = ()
-    """Of the environment there; neither name nor value has blanks or quotes."""
-
-    def ssh_options(self) -> list[str]:
-        """Return the options for ssh."""
-        # In one option: of several SetEnv ssh takes the first.
-        variables = " ".join(f"{name}={value}" for name, value in self.variables)
-        environment = ["-o", f"SetEnv={variables}"] if variables else []
-        return [*self.options, *environment, *(["-p", str(self.port)] if self.port else [])]
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """Files to copy as the command line has them; `options` are scp's or sftp's own."""
-
-    files: tuple[str, ...]
-    login: str | None = None
-    port: int | None = None
-    options: tuple[str, ...] = ()
-    cluster: str | None = None
-    builtin: bool = False
-
-    def openssh_options(self) -> list[str]:
-        """Return the options for scp and sftp."""
-        return [*self.options, *(["-P", str(self.port)] if self.port else [])]
-
-
-def session(home: Home, wish: Wish, asked: Session, *, now: Callable[[], datetime], logged_in: LoggedIn) -> int:
+def session(home: Home, wish: Wish, asked: AskedSession, *, now: Callable[[], datetime], logged_in: LoggedIn) -> int:
     """Hand over to ssh; or run on every node with some labels, or with our own client, and return the exit code.
 
     Raises TeleportError when there is no session.
@@ -89,7 +51,7 @@ def session(home: Home, wish: Wish, asked: Session, *, now: Callable[[], datetim
     return tsh_ssh.hand_over(tsh_ssh.ssh_command(configuration, asked.ssh_options(), login, host, asked.command))
 
 
-def copy(home: Home, wish: Wish, asked: Copy, *, now: Callable[[], datetime], logged_in: LoggedIn) -> int:
+def copy(home: Home, wish: Wish, asked: AskedCopy, *, now: Callable[[], datetime], logged_in: LoggedIn) -> int:
     """Hand over to scp, or copy with our own client and return the exit code. Raises TeleportError."""
     # What is wrong with a name shows before anybody is asked for a password.
     places = [Place.parse(word) for word in asked.files]
@@ -106,7 +68,7 @@ def copy(home: Home, wish: Wish, asked: Copy, *, now: Callable[[], datetime], lo
     return tsh_ssh.hand_over(tsh_openssh.arguments("scp", configuration, asked.openssh_options(), ["--", *files]))
 
 
-def browse(home: Home, wish: Wish, asked: Copy, *, now: Callable[[], datetime], logged_in: LoggedIn) -> NoReturn:
+def browse(home: Home, wish: Wish, asked: AskedCopy, *, now: Callable[[], datetime], logged_in: LoggedIn) -> NoReturn:
     """Hand over to sftp. Raises TeleportError."""
     place = Place.parse_for_sftp(asked.files[0])
     if shutil.which("sftp") is None:
@@ -117,7 +79,7 @@ def browse(home: Home, wish: Wish, asked: Copy, *, now: Callable[[], datetime], 
     tsh_ssh.hand_over(tsh_openssh.arguments("sftp", configuration, asked.openssh_options(), ["--", word]))
 
 
-def _with_login(place: Place, entry: Entry, asked: Copy) -> Place:
+def _with_login(place: Place, entry: Entry, asked: AskedCopy) -> Place:
     return replace(place, login=tsh_ssh.login_for(entry, place.login, asked.login)) if place.host else place
 
 

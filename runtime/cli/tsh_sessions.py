@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.cli import console
+from runtime.cli.tsh_asked import AskedCopy, AskedSession
 from runtime.cli.tsh_options import CLUSTER, INSECURE, PROXY, TTL, USER, before
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from runtime.cli.profile import Home, Wish
 
+LoggedIn = Callable[[Any, Any], None]
+"""`runtime.cli.tsh_run.LoggedIn`, without its imports."""
 FAILED = 255
 """`runtime.cli.tsh_ssh.FAILED`, without its imports."""
 
@@ -134,9 +137,15 @@ _LOGIN = click.option(
 )
 
 
-def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Callable[[Any, Any], None]) -> None:
+def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: LoggedIn) -> None:
     """Give tsh the commands. `logged_in` is told of a profile and its keys after a login on the way."""
+    _add_ssh(tsh, now, logged_in)
+    _add_scp(tsh, now, logged_in)
+    _add_sftp(tsh, now, logged_in)
+    _add_config(tsh)
 
+
+def _add_ssh(tsh: click.Group, now: Callable[[], datetime], logged_in: LoggedIn) -> None:
     @tsh.command(cls=SshCommand, help="Open a shell, or run a command, on a node or on all nodes with some labels.")
     @PROXY
     @USER
@@ -160,7 +169,7 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
         with as_ssh():
             wish = wish_of(context, given)
             options = _passed([*(each[0] for each in _SSH_VALUES), *(each[0] for each in _SSH_FLAGS)], given)
-            asked = tsh_run.Session(
+            asked = AskedSession(
                 destination=given["destination"],
                 command=given["command"],
                 login=given["login"],
@@ -174,6 +183,8 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
 
     ssh.epilog = _OPENSSH + "\nLabels run the command on every node that has them, each line marked with its node."
 
+
+def _add_scp(tsh: click.Group, now: Callable[[], datetime], logged_in: LoggedIn) -> None:
     @tsh.command(help="Copy files to and from nodes: [LOGIN@]NODE:PATH.", epilog=_OPENSSH)
     @PROXY
     @USER
@@ -193,7 +204,7 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
         if len(given["files"]) < 2:
             raise click.UsageError("Name what to copy, and where to.", context)
         with as_ssh():
-            copy = tsh_run.Copy(
+            copy = AskedCopy(
                 files=given["files"],
                 login=given["login"],
                 port=given["port"],
@@ -203,6 +214,8 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
             )
             context.exit(tsh_run.copy(find_home(), wish_of(context, given), copy, now=now, logged_in=logged_in))
 
+
+def _add_sftp(tsh: click.Group, now: Callable[[], datetime], logged_in: LoggedIn) -> None:
     @tsh.command(help="Browse a node's files, and copy them, with OpenSSH's sftp.", epilog=_OPENSSH)
     @PROXY
     @USER
@@ -219,7 +232,7 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
         from runtime.cli import tsh_run
 
         with as_ssh():
-            copy = tsh_run.Copy(
+            copy = AskedCopy(
                 files=(given["destination"],),
                 login=given["login"],
                 port=given["port"],
@@ -228,6 +241,8 @@ def add_sessions(tsh: click.Group, now: Callable[[], datetime], logged_in: Calla
             )
             tsh_run.browse(find_home(), wish_of(context, given), copy, now=now, logged_in=logged_in)
 
+
+def _add_config(tsh: click.Group) -> None:
     @tsh.command()
     @PROXY
     @USER

@@ -17,7 +17,7 @@ from typing import NoReturn
 from runtime.cli import console, tsh_openssh, tsh_status
 from runtime.cli.profile import Home, Keys, Profile, Wish, choose_profile, own_name
 from runtime.cli.tsh_certificate import Login, read_login
-from runtime.core.errors import InvalidInput, NotFound, TeleportError
+from runtime.core.errors import AccessDenied, InvalidInput, NotFound, TeleportError
 from runtime.pki.certificate import read_certificate
 
 FAILED = 255
@@ -64,6 +64,13 @@ def enter(home: Home, wish: Wish, *, at_terminal: bool, now: Callable[[], dateti
     keys = home.keys(profile.proxy, profile.user)
     status = tsh_status.status_of(home, profile, current=True, keys=keys)
     error = status.error(now())
+    if error is None and keys is not None and not wish.insecure:
+        from runtime.cli import tsh_refresh  # here: its imports are for those who are logged in
+
+        try:
+            profile = tsh_refresh.refresh(home, profile, keys, now=now())
+        except AccessDenied as outdated:
+            error = outdated
     if error is not None:
         if not at_terminal:
             raise error

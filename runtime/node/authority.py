@@ -63,13 +63,16 @@ class NodeAccess:
         now: Callable[[], datetime],
         only_login: str | None = None,
         clusters: Callable[[], Mapping[str, TrustedPeer]] = dict,
+        known: Callable[[], Trust] | None = None,
     ) -> None:
         """Take what decisions rest on.
 
+        `known` has beside those of `trust` the authorities that were trusted once; nothing is decided by it.
         `only_login` is the one login that a node has which does not run as root; `clusters` are those that are trusted.
         """
         self._cluster = cluster
         self._trust = trust
+        self._known = known or trust
         self._people = people
         self._labels = labels
         self._now = now
@@ -122,6 +125,28 @@ class NodeAccess:
         user, roles = self._person(identity)
         return part_in(user, roles, self._labels(), session, wanted)
 
+    def base_of(self, identity: UserIdentity) -> str:
+        """Return what the trust in a guest's cluster stands on now; "" for people of this one."""
+        peer = self._clusters().get(identity.cluster) if identity.cluster != self._cluster else None
+        return peer.base if peer is not None else ""
+
+    def end_of(self, identity: UserIdentity, base: str) -> str:
+        """Return why somebody may not even stay who came while trust in that cluster stood on `base`; "" if it may.
+
+        Guests whose cluster is not trusted any more go at once, and those of keys that others were pinned in place of.
+        Keys that were succeeded by others of the same cluster, and rights that were taken, end nothing that is open.
+        """
+        if identity.cluster == self._cluster:
+            return ""
+        peer = self._clusters().get(identity.cluster)
+        if peer is None:
+            return f"cluster {identity.cluster} is not trusted here any more"
+        if not peer.user_keys:
+            return f"no user CA of cluster {identity.cluster} is trusted here any more"
+        if peer.base != base and self._foreign().find(identity.proof.authority.key.blob) is None:
+            return f"cluster {identity.cluster} is trusted by other keys than those of this certificate"
+        return ""
+
     def _stands(self, identity: UserIdentity) -> User:
         self._check_standing(identity)
         if identity.force_command is not None:
@@ -166,11 +191,12 @@ class NodeAccess:
         return guest(name, identity.roles, welcome_of(peer), self._people.roles)
 
     def holder(self, certificate: bytes) -> str | None:
-        """Return the user to whom an authority of ours has given a certificate, be it expired; None for a stranger's.
+        """Return the user to whom an authority of ours has given a certificate; None for a stranger's.
 
-        Who shows such a one may know why it is refused.
+        It may have expired, and the authority's key may have been replaced. Who shows such a one may know why it is
+        refused.
         """
-        user = holder(certificate, self._trust())
+        user = holder(certificate, self._known())
         if user is not None or not self._clusters():
             return user
         try:

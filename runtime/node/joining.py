@@ -184,7 +184,7 @@ class Joining(SessionHandler):
         logger.warning("user %s does not join session %.64r: %s", self.user, sid, error)
         fields: dict[str, Field] = events.who(self._node.host_id, self._proved)
         self._node.audit.emit(EventType.SESSION_REJECTED, **fields, sid=sid, error=events.text(str(error)))
-        self.tell(f"{error}. {error.hint}" if error.hint else str(error))
+        self.tell(error.in_full)
         self._channel.exit(FAILED)
 
 

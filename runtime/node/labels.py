@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from runtime.core.durations import format_duration
-from runtime.service.settings import LabelCommand
+from runtime.service.sections.ssh import LabelCommand
 from runtime.service.values import MAX_TEXT
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from runtime.audit.events import EventType
 from runtime.audit.recording import Field
 from runtime.core.errors import Unavailable
 from runtime.node.spool import Recorder, Spool
-from runtime.service.settings import Recording
+from runtime.service.sections.ssh import Recording
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,17 @@ from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.messages import Nothing
+from runtime.api.session_messages import (
+    MAX_PARTICIPANTS,
+    MAX_RUNNING_SESSIONS,
+    Participant,
+    RunningSession,
+    SessionOrder,
+    SessionReport,
+)
 from runtime.core.errors import InvalidInput, NotFound, TeleportError
 from runtime.node.journal import Ends, Journal
 from runtime.node.party import Party
@@ -35,16 +43,16 @@ KILLED = "this session was ended by an administrator"
 
 
 class _Entry(NamedTuple):
-    session: m.RunningSession
+    session: RunningSession
     end: Callable[[str], None]
     party: Party | None
 
-    def now(self, most: int) -> m.RunningSession:
+    def now(self, most: int) -> RunningSession:
         """Return the session with those who have joined it, so many at most."""
         if self.party is None or not self.party.guests:
             return self.session
         guests = self.party.guests[:most]
-        parties = tuple(m.Participant(user=guest.user, mode=guest.mode.value) for guest in guests)
+        parties = tuple(Participant(user=guest.user, mode=guest.mode.value) for guest in guests)
         return self.session.model_copy(update={"parties": parties})
 
 
@@ -74,7 +82,7 @@ class Running:
         Before: a report that lacks a session which is older than the report says that it is lost. `party` is what
         others join.
         """
-        session = m.RunningSession(
+        session = RunningSession(
             sid=uuid.UUID(sid),
             user=user,
             login=login,
@@ -116,20 +124,20 @@ class Running:
             )
         return entry.party
 
-    def report(self) -> m.SessionReport:
+    def report(self) -> SessionReport:
         """Return what runs and has for more than a moment."""
         time = self._now() - TOLD_AFTER
-        sessions: list[m.RunningSession] = []
-        left = m.MAX_PARTICIPANTS
+        sessions: list[RunningSession] = []
+        left = MAX_PARTICIPANTS
         for entry in self._entries.values():
             if entry.session.started <= time:
                 sessions.append(entry.now(left))
                 left -= len(sessions[-1].parties)
-        return m.SessionReport(
+        return SessionReport(
             boot=self._boot,
             time=time,
-            sessions=tuple(sessions[: m.MAX_RUNNING_SESSIONS]),
-            complete=len(sessions) <= m.MAX_RUNNING_SESSIONS,
+            sessions=tuple(sessions[:MAX_RUNNING_SESSIONS]),
+            complete=len(sessions) <= MAX_RUNNING_SESSIONS,
         )
 
 
@@ -143,7 +151,7 @@ class Registry:
         self._auth = auth
         self._audit = audit
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._told: tuple[m.RunningSession, ...] | None = None
+        self._told: tuple[RunningSession, ...] | None = None
         self._told_at = 0.0
 
     async def run(self) -> None:
@@ -183,7 +191,7 @@ class Registry:
         failures = 0
         while True:
             try:
-                async with aclosing(self._auth.pieces(methods.SESSIONS_ORDERS, m.Nothing(), m.SessionOrder)) as orders:
+                async with aclosing(self._auth.pieces(methods.SESSIONS_ORDERS, Nothing(), SessionOrder)) as orders:
                     async for order in orders:
                         failures = 0
                         for sid in order.sids:

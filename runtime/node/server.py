@@ -42,6 +42,7 @@ class NodeConnection(ForwardingHandler):
         self._node = node
         self._proved = proved
         self._left = left
+        self._base = node.access.base_of(proved.identity)
         self._channels: dict[Opening, Session | None] = {}
         """Session channels, each with its session if it has one of its own."""
 
@@ -69,6 +70,30 @@ class NodeConnection(ForwardingHandler):
     def sessions(self) -> list[Session]:
         """The sessions that are open, but for those of others that are joined."""
         return [session for session in self._channels.values() if session is not None]
+
+    def why_over(self) -> str:
+        """Return why the person may not stay: trust in the cluster of a guest has ended. Else ""."""
+        return self._node.access.end_of(self._proved.identity, self._base)
+
+    def dismiss(self, why: str) -> None:
+        """End the sessions, each with the reason; the connection is to be hung up afterwards."""
+        self._node.audit.emit(
+            EventType.GUEST_DISMISSED,
+            **events.who(self._node.host_id, self._proved),
+            cluster=self._proved.identity.cluster,
+            reason=why,
+            sessions=len(self.sessions),
+        )
+        for session in self.sessions:
+            session.end(f"the session ends: {why}")
+
+    def hang_up(self) -> None:
+        """End the connection, and with it what it forwards and the sessions of others that it has joined."""
+        self._connection.close()
+
+    def cut(self) -> None:
+        """End it without waiting for a client that does not read. Safe for one that has ended."""
+        self._connection.abort()
 
     def _left_channel(self, opening: Opening) -> None:
         self._channels.pop(opening, None)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import pwd
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +86,7 @@ class NodeService:
         self._addr = options.addr
         self._listener: Listener[UserIdentity] | None = None
         self._connections: set[NodeConnection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self._node: Node
         self.where = "node"
@@ -104,6 +105,7 @@ class NodeService:
             access = NodeAccess(
                 cluster=identity.cluster,
                 trust=lambda: self._identity().trust,
+                known=lambda: self._identity().known,
                 people=self._people,
                 clusters=self._clusters,
                 labels=self._access_labels,
@@ -153,6 +155,12 @@ class NodeService:
         """Run the labels' commands now."""
         await self._labels.first()
 
+    def trust_changed(self) -> None:
+        """Cut off the guests whose clusters are not trusted any more; those who may stay notice nothing."""
+        for connection in list(self._connections):
+            if why := connection.why_over():
+                self._start(self._dismiss(connection, why))
+
     async def stop(self) -> None:
         """Accept no more connections, let sessions finish for a while, tell those that are left, and end."""
         await self._stack.aclose()
@@ -161,6 +169,20 @@ class NodeService:
     def sessions(self) -> list[Session]:
         """The sessions that are open."""
         return [session for connection in self._connections for session in connection.sessions]
+
+    async def _dismiss(self, connection: NodeConnection, why: str) -> None:
+        sessions = connection.sessions
+        connection.dismiss(why)
+        # As at a stop: ssh shows why only if it hangs up by itself.
+        await _all_gone(sessions, FAREWELL_SECONDS)
+        connection.hang_up()
+        await asyncio.sleep(FAREWELL_SECONDS)
+        connection.cut()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _access_labels(self) -> Mapping[str, str]:
         # What the token imposed overrides what the node says of itself.
@@ -187,7 +209,7 @@ class NodeService:
         )
         if user is None:
             return ""
-        return f"teleport: access denied: {error}. {error.hint}".rstrip()
+        return f"teleport: access denied: {error.in_full}"
 
     def _refused(self, peer: Peer, reason: str) -> None:
         self._audit.emit(EventType.SESSION_REJECTED, error=events.text(reason), **self._addresses(peer, None))

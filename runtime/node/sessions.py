@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,11 +27,11 @@ from runtime.node.authority import NodeAccess
 from runtime.node.environment import ClientVariables, session_environment
 from runtime.node.idleness import Idleness
 from runtime.node.party import Party
-from runtime.node.pipes import Sink, Source
 from runtime.node.recording import Recordings
 from runtime.node.registry import Running
 from runtime.node.session_log import FAILED, SessionLog
-from runtime.node.spawner import SIGNALS, Child, Exit, Spawner
+from runtime.node.spawner import SIGNALS, Child, Exit, Program, Spawner
+from runtime.node.streams import Streams
 from runtime.node.window import Window
 from runtime.pki.identity import UserIdentity
 from runtime.transport.capture import Proved
@@ -84,10 +83,9 @@ class Session(SessionHandler):
         self._grant: Grant
         self._task: asyncio.Task[None] | None = None
         self._child: Child | None = None
-        self._sink = Sink(self._congested)
-        self._sources: list[Source] = []
-        self._outputs_over = asyncio.Event()
-        self._writable = True
+        self._streams = Streams(
+            congested=self._congested, output=self._output, error_output=self._error_output, ended=self._outputs_ended
+        )
         self._size: TerminalSize | None = None
         """The owner's terminal; None without one."""
         self._window: Window | None = None
@@ -95,7 +93,6 @@ class Session(SessionHandler):
         self._log = SessionLog(self.id, proved, node.host_id, node.audit, unrecorded=self.end)
         self._idleness = Idleness(self.end)
         self._transcript: transfer.Transcript | None = None
-        self._open_sources = 0
         self._why = ""
         """Why we ended it ourselves."""
 
@@ -118,11 +115,11 @@ class Session(SessionHandler):
     def _enter(self, data: bytes) -> None:
         """Pass input on. All input of a session passes here."""
         self._idleness.touch()
-        self._sink.write(data)
+        self._streams.write(data)
 
     def input_ended(self) -> None:
         """Let the child see the end of its input; a terminal has none."""
-        self._sink.end()
+        self._streams.end_input()
 
     def resized(self, size: TerminalSize) -> None:
         """Tell the child, unless others who take part have less room."""
@@ -141,9 +138,7 @@ class Session(SessionHandler):
 
     def writable(self, yes: bool) -> None:
         """Read from the child only while the client takes it."""
-        self._writable = yes
-        for source in self._sources:
-            (source.resume if yes else source.pause)()
+        self._streams.writable(yes)
 
     def closed(self) -> None:
         """Let go of the child: its terminal hangs up, its pipes close."""
@@ -179,42 +174,18 @@ class Session(SessionHandler):
     # --- its life -----------------------------------------------------------------------------------------------
 
     async def _run(self, asked: SessionRequest) -> None:
-        proved = self._proved
-        try:
-            self._grant = self._node.access.authorise(proved.identity, proved.login)
-        except AccessDenied as error:
-            self._fail(error)
+        if (begun := await self._begin(asked)) is None:
             return
-        request = programs.enforced(asked, proved.identity)
-        try:
-            copy = programs.copy_of(request, self._grant)
-        except TeleportError as error:
-            protocol = "sftp" if request.kind == "subsystem" else "scp"
-            self._log.copied(transfer.refused(protocol, error, request.command))
-            self._channel.write_error(transfer.refusal(error))
-            self._channel.exit(COPY_REFUSED)
-            return
-        if copy is not None:
-            self._transcript = transfer.Transcript(self._log.copied)
-        program = programs.program_of(asked, request, copy, login=proved.login, environment=self._environment())
-        if program.terminal is not None and request.terminal is not None:
-            self._size, self._log.terminal = request.terminal.size, request.terminal
-        try:
-            if copy is None:
-                self._log.record(self._node.recordings, program)
-            child = await self._node.spawner.run(program)
-        except TeleportError as error:
-            self._fail(error)
-            return
-        self._child = child
-        if self._size is not None and request.terminal is not None:
-            self._begin_party(child, request.terminal.size)
+        program, self._child = begun
+        self._streams.connect(self._child, wanted=not (self.gone.is_set() or self._why))  # it may have taken too long
+        if self._size is not None and self._log.terminal is not None:
+            self._begin_party(self._child, self._log.terminal.size)
             self.resized(self._size)  # it may be another by now
         interactive = program.terminal is not None or program.kind == "shell"
         self._node.running.enter(
             self.id,
-            user=proved.identity.user,
-            login=proved.login,
+            user=self._proved.identity.user,
+            login=self._proved.login,
             command=events.text(program.command) or ("" if program.kind == "shell" else program.kind),
             interactive=interactive,
             end=self.end,
@@ -223,15 +194,44 @@ class Session(SessionHandler):
         if interactive:
             self._log.started()
         self._node.running.remember(self.id, self._log.ends(program, interactive=interactive))
-        self._connect(child)
         self._idleness.watch(self._grant.idle_timeout)
-        exited = await self._end_of(child)
+        exited = await self._end_of(self._child)
         self._end_party("the session has ended")
         # Before the client is told: whose end somebody has seen, the log has it, whatever is killed in this moment.
         self._log.ended(program, exited or Exit(FAILED), self._why, interactive=interactive)
         self._node.running.leave(self.id)
         if exited is not None:
             self._tell_end(exited)
+
+    async def _begin(self, asked: SessionRequest) -> tuple[Program, Child] | None:
+        """Return what runs; None if it may or can not, of which log and client have been told."""
+        proved = self._proved
+        try:
+            self._grant = self._node.access.authorise(proved.identity, proved.login)
+        except AccessDenied as error:
+            self._fail(error)
+            return None
+        request = programs.enforced(asked, proved.identity)
+        try:
+            copy = programs.copy_of(request, self._grant)
+        except TeleportError as error:
+            protocol = "sftp" if request.kind == "subsystem" else "scp"
+            self._log.copied(transfer.refused(protocol, error, request.command))
+            self._channel.write_error(transfer.refusal(error))
+            self._channel.exit(COPY_REFUSED)
+            return None
+        if copy is not None:
+            self._transcript = transfer.Transcript(self._log.copied)
+        program = programs.program_of(asked, request, copy, login=proved.login, environment=self._environment())
+        if program.terminal is not None and request.terminal is not None:
+            self._size, self._log.terminal = request.terminal.size, request.terminal
+        try:
+            if copy is None:
+                self._log.record(self._node.recordings, program)
+            return program, await self._node.spawner.run(program)
+        except TeleportError as error:
+            self._fail(error)
+            return None
 
     def _environment(self) -> dict[str, str]:
         proved, node = self._proved, self._node
@@ -252,7 +252,7 @@ class Session(SessionHandler):
         The session is over once the child has ended and what it wrote has arrived; or once the channel is gone, and a
         child that this does not end goes on by itself.
         """
-        gone, ended = asyncio.create_task(self.gone.wait()), asyncio.create_task(self._drained(child))
+        gone, ended = asyncio.create_task(self.gone.wait()), asyncio.create_task(self._streams.drained(child))
         try:
             await asyncio.wait((gone, ended), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
@@ -277,46 +277,13 @@ class Session(SessionHandler):
             name = exited.signal if exited.signal in SIGNALS else f"{exited.signal}@teleport.internal"
             self._channel.exit_signal(name, core=exited.core)
 
-    async def _drained(self, child: Child) -> Exit:
-        exited = await child.wait()
-        if child.terminal is not None:
-            for source in self._sources:
-                source.finish()
-        await self._outputs_over.wait()
-        return exited
-
-    def _connect(self, child: Child) -> None:
-        """Let bytes pass between the channel and the child."""
-        if child.terminal is not None:
-            self._add_source(child.terminal, self._output)
-            self._sink.attach(os.dup(child.terminal))
-        elif child.stdin is not None and child.stdout is not None and child.stderr is not None:
-            self._add_source(child.stdout, self._output)
-            self._add_source(child.stderr, self._error_output)
-            self._sink.attach(child.stdin)
-        self._open_sources = len(self._sources)
-        for source in self._sources:
-            if self.gone.is_set() or self._why:  # it took too long to start
-                source.close()
-            elif self._writable:
-                source.resume()
-
     def _close_pipes(self) -> None:
-        """Let go of the child. What a copy tells of is heard to its end, which its input's end brings about."""
-        heard = self._sources[-1] if self._transcript is not None and self._sources else None
-        for source in self._sources:
-            (source.resume if source is heard else source.close)()
-        self._sink.close()
+        """Let go of the child. What a copy tells of is heard to its end."""
+        self._streams.close(hear_last=self._transcript is not None)
 
-    def _add_source(self, fd: int, received: Callable[[bytes], None]) -> None:
-        self._sources.append(Source(fd, received=received, ended=self._source_ended))
-
-    def _source_ended(self) -> None:
-        self._open_sources -= 1
-        if not self._open_sources:
-            if self._transcript is not None:
-                self._transcript.close()
-            self._outputs_over.set()
+    def _outputs_ended(self) -> None:
+        if self._transcript is not None:
+            self._transcript.close()
 
     def _output(self, data: bytes) -> None:
         """Record output and pass it on. All output of a session passes here, or in `_error_output`."""
@@ -351,7 +318,7 @@ class Session(SessionHandler):
         """Let others join from now on."""
 
         def resize(size: TerminalSize) -> None:
-            if self._sources and self._sources[0].open:
+            if self._streams.open:
                 child.resize(*size)
 
         self._window = self._log.terminal = Window(size, resize=resize, log=self._log.resized)
@@ -379,5 +346,5 @@ class Session(SessionHandler):
     def _fail(self, error: TeleportError) -> None:
         """Tell that there will be no session."""
         self._log.rejected(error)
-        self.tell(f"{error}. {error.hint}" if error.hint else str(error))
+        self.tell(error.in_full)
         self._channel.exit(FAILED)

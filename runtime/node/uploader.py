@@ -10,9 +10,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.recording_messages import MAX_RECORDING_BYTES, RecordingEnd, RecordingPiece, RecordingSession
 from runtime.audit.recording import BYTES, LOG, Part, frames
 from runtime.core.errors import TeleportError, Unavailable
 from runtime.node.spool import Spool
@@ -104,8 +104,8 @@ class Uploader:
             return
         sent = self._sent.setdefault(sid, {BYTES: 0, LOG: 0})
         for part in (BYTES, LOG):
-            while data := await asyncio.to_thread(self._spool.read, sid, part, sent[part], m.MAX_RECORDING_BYTES):
-                piece = m.RecordingPiece(session=session, part=part, offset=sent[part], data=data)
+            while data := await asyncio.to_thread(self._spool.read, sid, part, sent[part], MAX_RECORDING_BYTES):
+                piece = RecordingPiece(session=session, part=part, offset=sent[part], data=data)
                 had = await self._auth.call(methods.RECORDING_APPEND, piece)
                 if had.size == sent[part]:
                     raise TeleportError(f"auth takes no more of recording {sid}")
@@ -114,11 +114,11 @@ class Uploader:
                     await asyncio.sleep(len(data) / BUSY_BYTES_PER_SECOND)
         if over:
             sizes = await asyncio.to_thread(self._spool.sizes, sid)
-            await self._auth.call(methods.RECORDING_END, m.RecordingEnd(session=session, sizes=sizes))
+            await self._auth.call(methods.RECORDING_END, RecordingEnd(session=session, sizes=sizes))
             await asyncio.to_thread(self._spool.remove, sid)
             self._sent.pop(sid, None)
 
-    def _session(self, sid: str) -> m.RecordingSession | None:
+    def _session(self, sid: str) -> RecordingSession | None:
         """Return what the recording is of, by its first line."""
         head = self._spool.read(sid, LOG, 0, 64 * 1024)
         first = next(frames(head.split(b"\n")[:1]), None)
@@ -126,7 +126,7 @@ class Uploader:
             return None
         fields = first.fields or {}
         with suppress(ValueError):
-            return m.RecordingSession(
+            return RecordingSession(
                 sid=UUID(sid),
                 user=str(fields.get("user", "")),
                 login=str(fields.get("login", "")),

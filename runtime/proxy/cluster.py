@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from runtime.api.messages import Presence, SignedRequest
+from runtime.api.cluster_messages import AuthorityKeys
+from runtime.api.member_messages import Presence
+from runtime.api.people_messages import SignedRequest
 from runtime.audit.log import Audit
 from runtime.core.errors import NotFound
 from runtime.core.resources import Role, User
@@ -16,6 +18,7 @@ from runtime.pki.trust import Trust
 from runtime.proxy.routing import Wish
 from runtime.transport.capture import Proved
 from runtime.transport.gateway import GatewayChannel
+from runtime.tunnel.protocol import Connect, Nodes
 
 
 class People(Protocol):
@@ -29,6 +32,10 @@ class People(Protocol):
     def roles(self) -> Mapping[str, Role]:
         """All declared roles, by name."""
         ...
+
+
+Carried = Mapping[str, str]
+"""Who is carried, as the audit log has it."""
 
 
 class Others(Protocol):
@@ -46,6 +53,10 @@ class Others(Protocol):
         """Return when a cluster was last heard; None if not known."""
         ...
 
+    def authorities(self) -> Sequence[AuthorityKeys]:
+        """Return their host authorities, by which their servers are known."""
+        ...
+
     async def nodes(self, cluster: str, signed: SignedRequest, address: str) -> bytes:
         """Return, as a JSON array, the nodes that it shows who has signed for it from that address.
 
@@ -55,6 +66,14 @@ class Others(Protocol):
 
     async def carry(self, cluster: str, wish: Wish, proved: Proved[UserIdentity], channel: GatewayChannel) -> int:
         """Carry somebody to a node of a cluster, and return the exit status. Raises NotFound, Unavailable."""
+        ...
+
+    async def nodes_here(self, cluster: str, request: Nodes) -> bytes:
+        """Return what `nodes` does for another proxy of ours, by tunnels of this one alone. Raises as that does."""
+        ...
+
+    async def carry_here(self, cluster: str, request: Connect, carried: Carried, channel: GatewayChannel) -> int:
+        """Carry whom another proxy of ours brings, by tunnels of this one alone. Raises NotFound, Unavailable."""
         ...
 
 
@@ -73,11 +92,23 @@ class Alone:
         """Return that it is not known."""
         return None
 
+    def authorities(self) -> Sequence[AuthorityKeys]:
+        """Return none."""
+        return ()
+
     async def nodes(self, cluster: str, signed: SignedRequest, address: str) -> bytes:
         """Raise NotFound."""
         raise NotFound(f"there is no cluster {cluster[:80]!a} behind this proxy")
 
     async def carry(self, cluster: str, wish: Wish, proved: Proved[UserIdentity], channel: GatewayChannel) -> int:
+        """Raise NotFound."""
+        raise NotFound(f"there is no cluster {cluster[:80]!a} behind this proxy")
+
+    async def nodes_here(self, cluster: str, request: Nodes) -> bytes:
+        """Raise NotFound."""
+        raise NotFound(f"there is no cluster {cluster[:80]!a} behind this proxy")
+
+    async def carry_here(self, cluster: str, request: Connect, carried: Carried, channel: GatewayChannel) -> int:
         """Raise NotFound."""
         raise NotFound(f"there is no cluster {cluster[:80]!a} behind this proxy")
 
@@ -94,3 +125,7 @@ class ClusterView:
     """All nodes, whoever may see them. Raises Unavailable while none are known."""
     audit: Audit
     others: Others = field(default_factory=Alone)
+    authorities: Callable[[], Sequence[AuthorityKeys]] = tuple
+    """The keys of `trust`, as others are told of them."""
+    known: Callable[[], Trust] | None = None
+    """Those that are believed, and those that were once: who has a certificate of theirs may know why it is refused."""

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.api.messages import Presence, PresenceEntry
+from runtime.api.member_messages import Presence, PresenceEntry
 from runtime.core.access import sight
 from runtime.core.clock import Clock
 from runtime.core.errors import AccessDenied, NotFound, Unavailable

@@ -19,7 +19,7 @@ from itertools import islice
 from aiohttp import web
 from pydantic import TypeAdapter
 
-from runtime.api.messages import Presence
+from runtime.api.member_messages import Presence
 from runtime.core.access import sight
 from runtime.core.errors import InvalidInput, NotFound
 from runtime.proxy.cluster import ClusterView

@@ -15,7 +15,7 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from runtime.api.messages import SignupForm
+from runtime.api.people_messages import SignupForm
 from runtime.core.defaults import PROXY_WEB_PORT
 from runtime.proxy.faults import Fault
 

@@ -14,9 +14,9 @@ import uuid
 
 from aiohttp import web
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.recording_messages import MAX_RECORDING_BYTES, RecordingQuery, RecordingRead
 from runtime.core.errors import InvalidInput, NotFound
 from runtime.proxy.signed import SignedRequests
 
@@ -34,7 +34,7 @@ class RecordingRoutes:
     async def all(self, request: web.Request) -> web.Response:
         """List them. Raises Unauthenticated and AccessDenied for the person, Unavailable."""
         signed = self._signed.person(request).signed
-        found = (await self._auth.call(methods.RECORDINGS_LIST, m.RecordingQuery(signed=signed))).recordings
+        found = (await self._auth.call(methods.RECORDINGS_LIST, RecordingQuery(signed=signed))).recordings
         entries = [
             {
                 **entry.session.model_dump(mode="json"),
@@ -56,13 +56,13 @@ class RecordingRoutes:
             raise NotFound(f"{sid[:80]!a} is no session's id", hint="See tsh recordings ls.") from None
         if part not in _PARTS:
             raise NotFound(f"a recording has no part {part[:80]!a}", hint="It has bytes, log and index.")
-        offset, size = _number(request, "offset", 0), _number(request, "size", m.MAX_RECORDING_BYTES)
-        wanted = m.RecordingRead.model_validate(
+        offset, size = _number(request, "offset", 0), _number(request, "size", MAX_RECORDING_BYTES)
+        wanted = RecordingRead.model_validate(
             {
                 "sid": session,
                 "part": part,
                 "offset": offset,
-                "size": min(max(size, 1), m.MAX_RECORDING_BYTES),
+                "size": min(max(size, 1), MAX_RECORDING_BYTES),
                 "signed": signed,
             }
         )

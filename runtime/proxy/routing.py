@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
-from runtime.api.messages import Presence, PresenceEntry
+from runtime.api.member_messages import Presence, PresenceEntry
 from runtime.core.defaults import NODE_SSH_PORT
 from runtime.core.errors import InvalidInput, NotFound
 from runtime.service.logs import one_line

@@ -13,9 +13,9 @@ from uuid import UUID
 
 from aiohttp import web
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.session_messages import SessionQuery
 from runtime.core.errors import InvalidInput
 from runtime.proxy.signed import SignedRequests
 
@@ -32,7 +32,7 @@ class RunningRoutes:
     async def all(self, request: web.Request) -> web.Response:
         """List them. Raises Unauthenticated and AccessDenied for the person, InvalidInput, Unavailable."""
         signed = self._signed.person(request).signed
-        query = m.SessionQuery(signed=signed, sid=_sid(request.query.getall("sid", [])))
+        query = SessionQuery(signed=signed, sid=_sid(request.query.getall("sid", [])))
         found = (await self._auth.call(methods.SESSIONS_LIST, query)).sessions
         entries = [
             {

@@ -18,6 +18,7 @@ from runtime.core.defaults import PROXY_SSH_PORT
 from runtime.core.errors import TeleportError
 from runtime.proxy.access_log import ACCESS_LOG, HTTP_LOG, AccessLog
 from runtime.proxy.app import make_app
+from runtime.proxy.authority_routes import AuthorityRoutes
 from runtime.proxy.cluster import ClusterView
 from runtime.proxy.limits import InFlight, WebLimits
 from runtime.proxy.listener import Listener
@@ -113,6 +114,7 @@ class ProxyService:
             in_flight=self._in_flight,
             hsts=options.https_cert_file is not None,
         )
+        AuthorityRoutes(self._view, signed).add(app)
         if self._identity is not None:
             credentials = InFlight(total=options.limits.credentials)
             routes = TrustRoutes(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from runtime.api.messages import SignedRequest
+from runtime.api.people_messages import SignedRequest
 from runtime.api.proving import HOW, Claim, Unauthenticated, prove
 from runtime.api.signed import AUTHORIZATION_HEADER, CERTIFICATE_HEADER, SCHEME, TIME_HEADER
 from runtime.audit.events import EventType

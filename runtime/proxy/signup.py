@@ -7,9 +7,10 @@ import re
 from aiohttp import web
 from pydantic import ValidationError
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.messages import Nothing
+from runtime.api.people_messages import SignupQuery, SignupRequest
 from runtime.core.errors import InvalidInput, NotFound, TeleportError, Unavailable
 from runtime.proxy.body import read_form
 from runtime.proxy.faults import fault_of
@@ -56,7 +57,7 @@ class SignupPages:
         if fields.get("password", "") != fields.get("again", ""):
             raise InvalidInput("the two passwords are not the same", hint="Type the same password twice.")
         try:
-            typed = m.SignupRequest.model_validate(
+            typed = SignupRequest.model_validate(
                 {
                     "token": _token(request),
                     "password": fields.get("password", ""),
@@ -80,7 +81,7 @@ class SignupPages:
             return self._pages.signup_refused(fault_of(worse))
 
     async def _form(self, request: web.Request, error: InvalidInput | None = None) -> web.Response:
-        query = m.SignupQuery.model_validate({"token": _token(request), "address": request.remote or ""})
+        query = SignupQuery.model_validate({"token": _token(request), "address": request.remote or ""})
         form = await self._auth.call(methods.SIGNUP_SHOW, query)
         fault = fault_of(error) if error else None
         return self._pages.signup(form, cluster=await self._cluster_name(), fault=fault)
@@ -88,7 +89,7 @@ class SignupPages:
     async def _cluster_name(self) -> str:
         """Return the cluster's name, which never changes while a certificate of it is good."""
         if not self._cluster:
-            self._cluster = (await self._auth.call(methods.PING, m.Nothing())).cluster
+            self._cluster = (await self._auth.call(methods.PING, Nothing())).cluster
         return self._cluster
 
 

@@ -3,7 +3,8 @@
     proxy:host:port[@cluster]    bytes to and from that node, which the client's own SSH encrypts
     proxysites                   the clusters behind this proxy, as JSON
 
-There is nothing else here: no shell, command, file, terminal or forwarding.
+Another proxy of the cluster goes through our tunnels here for its people (`runtime.proxy.siblings`).
+There is nothing else: no shell, command, file, terminal or forwarding.
 """
 
 from __future__ import annotations
@@ -15,24 +16,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
+from typing import cast
 
 from runtime.audit.events import EventType
 from runtime.core.clock import Clock
 from runtime.core.errors import AccessDenied, InvalidInput, TeleportError, Unavailable
 from runtime.core.joining import JOIN_LOGIN
-from runtime.pki.identity import UserIdentity
+from runtime.pki.identity import MemberIdentity, UserIdentity
 from runtime.pki.standing import holder
 from runtime.proxy.cluster import ClusterView
 from runtime.proxy.connecting import Connector, Visible, visible_to
 from runtime.proxy.dialling import Dialler
 from runtime.proxy.gate import Gate
 from runtime.proxy.routing import Wish, check_cluster, parse_wish
+from runtime.proxy.sibling_port import SiblingConnection, is_members, verify_sibling
 from runtime.proxy.targets import Targets
 from runtime.proxy.words import ENDED, OK, addresses, told, who
 from runtime.service.logs import one_line
 from runtime.service.values import Address, shown
 from runtime.transport.capture import Denied, Proved
 from runtime.transport.gateway import GatewayChannel, GatewaySession
+from runtime.transport.guards import Peer
 from runtime.transport.limits import Limits
 from runtime.transport.server import Handler, Listener, listen
 
@@ -68,7 +72,7 @@ class SSHPort:
         self._targets = targets
         self._clock = clock
         self._gate = Gate(view, clock.now)
-        self._listener: Listener[UserIdentity] | None = None
+        self._listener: Listener[UserIdentity | MemberIdentity] | None = None
         self._connector: Connector
         self._serving: set[asyncio.Task[object]] = set()
         self._stopping = False
@@ -81,7 +85,7 @@ class SSHPort:
             port=self._options.address.port,
             host_key=host_key,
             host_certificate=host_certificate,
-            validate=self._gate.validate,
+            validate=self._validate,
             on_denied=self._denied,
             limits=self._options.limits,
             clock=self._clock,
@@ -126,12 +130,22 @@ class SSHPort:
 
     # --- logins ---------------------------------------------------------------------------------------------------
 
-    def _connected(self, proved: Proved[UserIdentity], _: object) -> Handler:
-        self._view.audit.emit(EventType.AUTH, success="true", **who(proved))
-        return _Connection(self, proved)
+    def _validate(self, login: str, certificate: bytes, peer: Peer) -> UserIdentity | MemberIdentity:
+        """Return who logs in: a person, or another proxy of ours. Raises AccessDenied."""
+        if is_members(certificate, self._view):
+            return verify_sibling(login, certificate, self._view, self._clock)
+        return self._gate.validate(login, certificate, peer)
+
+    def _connected(self, proved: Proved[UserIdentity | MemberIdentity], _: object) -> Handler:
+        if isinstance(proved.identity, MemberIdentity):
+            return SiblingConnection(cast("Proved[MemberIdentity]", proved), self._view, self._gate, self._enter)
+        person = cast("Proved[UserIdentity]", proved)
+        self._view.audit.emit(EventType.AUTH, success="true", **who(person))
+        return _Connection(self, person)
 
     def _denied(self, denied: Denied) -> str:
-        user = holder(denied.certificate, self._view.trust()) if denied.certificate is not None else None
+        known = self._view.known or self._view.trust
+        user = holder(denied.certificate, known()) if denied.certificate is not None else None
         if user is None:
             return ""
         self._view.audit.emit(
@@ -148,16 +162,22 @@ class SSHPort:
 
     async def serve(self, proved: Proved[UserIdentity], name: str | None, channel: GatewayChannel) -> int:
         """Serve a subsystem, and return the exit status."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
         try:
+            self._enter()
             return await self._serve(proved, name, channel)
         except TeleportError as error:
             self.rejected(proved, name, error)
             channel.write_error(told(error))
             return ENDED
+
+    def _enter(self) -> None:
+        """Have a stop wait for the task that runs: it serves somebody. Raises Unavailable once one has begun."""
+        if self._stopping:
+            raise Unavailable("this proxy is stopping", hint="Try another one, or this one when it is back.")
+        task = asyncio.current_task()
+        if task is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
 
     def rejected(self, proved: Proved[UserIdentity], asked: str | None, error: TeleportError) -> None:
         """Log that somebody did not get what was asked for."""
@@ -167,8 +187,6 @@ class SSHPort:
         )
 
     async def _serve(self, proved: Proved[UserIdentity], name: str | None, channel: GatewayChannel) -> int:
-        if self._stopping:
-            raise Unavailable("this proxy is stopping", hint="Try another one, or this one when it is back.")
         if name is None:
             raise AccessDenied(
                 f"this is the Teleport proxy of cluster {self._view.name}: it has no shell and runs no commands",

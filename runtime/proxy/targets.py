@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from runtime.api.messages import Presence, PresenceEntry
+from runtime.api.member_messages import Presence, PresenceEntry
 from runtime.core.callers import CallerKind
 from runtime.proxy.routing import newest
 from runtime.service.directory import FRESH_SECONDS
-from runtime.service.settings import OpenSSHServer
+from runtime.service.sections.proxy import OpenSSHServer
 
 _IDS = uuid.UUID("6c5f1a52-3a5e-4d6a-9d0b-2b8d4b0f7a11")
 """The namespace of the ids of configured servers: two proxies with the same settings name them alike."""

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.succession_messages import Successions
 from runtime.api.trust_messages import LeafRequest
 from runtime.core.errors import InvalidInput
+from runtime.core.succession import MAX_CHARACTERS, MAX_STATEMENTS
 from runtime.pki.introduction import NONCE_CHARACTERS, introduce
 from runtime.pki.keys import load_private_key
 from runtime.proxy.body import parse_json, read_body
@@ -23,7 +25,8 @@ from runtime.service.identity import StoredIdentity
 PATH = "/webapi/trust"
 _NONCE = re.compile(rf"[0-9a-f]{{{NONCE_CHARACTERS}}}\Z")
 _Text = Annotated[str, Field(max_length=1024)]
-
+MAX_REQUEST = 64 * 1024
+"""Characters of what one cluster says, as on a tunnel."""
 
 _HINT = "Send JSON with token, cluster, host_keys and proof."
 
@@ -37,6 +40,17 @@ class LeafBody(BaseModel):
     cluster: Annotated[str, Field(min_length=1, max_length=128)]
     host_keys: Annotated[tuple[Annotated[str, Field(max_length=16 * 1024)], ...], Field(min_length=1, max_length=16)]
     proof: _Text
+
+
+class SuccessionsBody(BaseModel):
+    """What a cluster says of its authorities, which proves itself (`runtime.core.succession`)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    cluster: Annotated[str, Field(min_length=1, max_length=128)]
+    statements: Annotated[
+        tuple[Annotated[str, Field(max_length=MAX_CHARACTERS)], ...], Field(max_length=MAX_STATEMENTS)
+    ]
 
 
 class TrustRoutes:
@@ -58,9 +72,10 @@ class TrustRoutes:
         self._limits = limits
 
     def add(self, app: web.Application) -> None:
-        """Serve both methods."""
+        """Serve all of it."""
         app.router.add_get(PATH, self.introduce, allow_head=False)
         app.router.add_post(PATH, self.accept)
+        app.router.add_post(f"{PATH}/successions", self.learn)
 
     async def introduce(self, request: web.Request) -> web.Response:
         """Prove, to who has the pin of our host CA, which HTTPS certificate is ours. Raises InvalidInput."""
@@ -87,5 +102,21 @@ class TrustRoutes:
                 LeafRequest(
                     token=body.token, cluster=body.cluster, host_keys=body.host_keys, proof=body.proof, address=address
                 ),
+            )
+        return web.json_response(reply.model_dump(mode="json"))
+
+    async def learn(self, request: web.Request) -> web.Response:
+        """Pass on what another cluster says of its authorities, and return what ours say: it is public, both ways.
+
+        Raises InvalidInput.
+        """
+        body = parse_json(
+            SuccessionsBody, await read_body(request, "application/json", self._limits), "Send cluster and statements."
+        )
+        if sum(map(len, body.statements)) > MAX_REQUEST:
+            raise InvalidInput(f"statements: more than {MAX_REQUEST} characters")
+        with self._credentials.slot(request.remote or ""):
+            reply = await self._auth.call(
+                methods.TRUSTED_LEARN, Successions(cluster=body.cluster, statements=body.statements)
             )
         return web.json_response(reply.model_dump(mode="json"))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.messages import Nothing
 from runtime.api.tunnel_messages import MAX_TUNNELS, Side, TunnelEntry, TunnelReport
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit
@@ -30,6 +30,8 @@ from runtime.proxy.connecting import Connector
 from runtime.proxy.crossing import Crossing
 from runtime.proxy.dialling import Dialler
 from runtime.proxy.limits import Quota
+from runtime.proxy.siblings import Siblings
+from runtime.proxy.successions import Messenger, keys_told
 from runtime.proxy.visits import Visits
 from runtime.service.directory import Directory
 from runtime.service.identity import DataDir, StoredIdentity
@@ -59,6 +61,8 @@ FAREWELL_SECONDS = 2.0
 """How long auth may take to hear that the tunnels are gone."""
 AUDITED_PER_SOURCE, AUDITED_IN_ALL = 10, 100
 """Refusals that are audited in a minute: a stranger must not push other events out. The log has them all."""
+COMINGS_PER_CLUSTER, COMINGS_IN_ALL = 200, 20_000
+"""Tunnels that come and go, of which as much is audited: nor must a cluster that does nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class Tunnels:
         self._audit = audit
         self._clock = clock
         self._audited = Quota(clock, per_source=AUDITED_PER_SOURCE, total=AUDITED_IN_ALL)
+        self._comings = Quota(clock, per_source=COMINGS_PER_CLUSTER, total=COMINGS_IN_ALL)
         self._port = options.listen.port
         self._proxies: tuple[Place, ...] = ()
         self._seen: dict[str, datetime] = {}
@@ -105,6 +110,8 @@ class Tunnels:
         own = identity()
         self.trusting = Trusting(auth, data_dir, TRUSTED_FILE, own=own.cluster, changed=self._trust_changed)
         self._leaf_trust = self._leaves()
+        self._messenger = Messenger(auth)
+        self._told_roots = keys_told(self.trusting.statements)
         self.registry = Registry(
             cluster=own.cluster,
             proxy=str(own.id),
@@ -112,9 +119,12 @@ class Tunnels:
             proxies=lambda: self._proxies,
             told=self._at_our_port,
             clock=clock,
+            successions=self._statements,
+            heard=self._messenger.heard,
         )
-        self.others = Crossing(self.registry, self.trusting, audit, seen=self._seen.get)
         self._directory = Directory(auth, CallerKind.PROXY)
+        self._siblings = Siblings(identity, self._directory, clock)
+        self.others = Crossing(self.registry, self.trusting, audit, seen=self._seen.get, siblings=self._siblings)
         self._agent: Agent | None = None
         self._visits: Visits | None = None
 
@@ -149,6 +159,8 @@ class Tunnels:
             serve_nodes=self._visits.nodes,
             told=self._at_a_root,
             clock=self._clock,
+            successions=self._statements,
+            heard=self._messenger.heard,
         )
         self._own = (bound, *self._options.own)
         self._agent.keep(self._roots())
@@ -159,6 +171,8 @@ class Tunnels:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.trusting.run())
             group.create_task(self._report())
+            group.create_task(self._end_expired())
+            group.create_task(self._messenger.run())
 
     async def renewed(self, identity: StoredIdentity) -> None:
         """Prove ourselves with the new certificates."""
@@ -189,10 +203,20 @@ class Tunnels:
 
     def _trust_changed(self) -> None:
         self._leaf_trust = self._leaves()
+        self._messenger.forget()
         self.registry.refresh()
         if self._agent is not None:
             self._agent.keep(self._roots())
+            told = keys_told(self.trusting.statements)
+            if told != self._told_roots:
+                # A leaf tells its roots when it is greeted: they hear of it by new tunnels beside the old.
+                self._told_roots = told
+                self._agent.renewed()
         self._changed.set()
+
+    def _statements(self) -> tuple[str, ...]:
+        """Return what other clusters are to be told of our authorities."""
+        return self.trusting.statements
 
     def _leaves(self) -> Trust:
         """Return what proves proxies of our leaves, and nobody else."""
@@ -243,17 +267,26 @@ class Tunnels:
             except TimeoutError:
                 pass
 
+    async def _end_expired(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.registry.end_expired()
+            if self._agent is not None:
+                self._agent.end_expired()
+
     async def _look_around(self) -> None:
         """See where our other proxies are, and what they last heard of the leaves. Raises Unavailable."""
         found = {str(self._identity().id): str(self.address)}
         for entry in await self._directory.members():
-            if told := entry.presence.labels.get(TUNNEL_LABEL, ""):
-                found.setdefault(str(entry.presence.id), told)
+            if where := entry.presence.labels.get(TUNNEL_LABEL, ""):
+                found.setdefault(str(entry.presence.id), where)
         proxies = tuple(Place(proxy=proxy, address=address) for proxy, address in sorted(found.items()))
         if proxies != self._proxies:
             self._proxies = proxies
             self.registry.refresh()
-        for proxy in (await self._auth.call(methods.TUNNELS_LIST, m.Nothing())).proxies:
+        told = (await self._auth.call(methods.TUNNELS_LIST, Nothing())).proxies
+        self._siblings.learn(told)
+        for proxy in told:
             for each in proxy.tunnels:
                 if each.side == "root" and each.last_heartbeat is not None:
                     known = self._seen.get(each.cluster)
@@ -265,24 +298,40 @@ class Tunnels:
         if self._agent is not None:
             yield from (_entry("leaf", status) for status in self._agent.status())
 
+    def carried(self) -> Iterator[tuple[str, Side, int]]:
+        """Tell of each cluster how many people are carried there or from there now, and what we are to it."""
+        for cluster, count in sorted(self.registry.carried().items()):
+            yield cluster, "root", count
+        if self._agent is not None:
+            for cluster, count in sorted(self._agent.carried().items()):
+                yield cluster, "leaf", count
+
+    def dial_failures(self) -> Mapping[str, int]:
+        """Return how often a tunnel to each root could not be had."""
+        return self._agent.failures if self._agent is not None else {}
+
+    @property
+    def refused(self) -> int:
+        """How many were refused at our port."""
+        return self.registry.refused
+
     def _at_our_port(self, event: Event) -> None:
-        self._changed.set()
-        address = str(Address(*event.addr))
-        self._happened("root", event.cluster, event.peer, address, up=event.up, error=event.error, source=event.addr[0])
+        told = {"cluster": event.cluster, "peer": event.peer, "addr.remote": str(Address(*event.addr))}
+        self._happened("root", event, event.addr[0], told)
 
     def _at_a_root(self, event: Happened) -> None:
-        self._changed.set()
-        self._happened("leaf", event.cluster, event.peer, event.addr, up=event.up, error=event.error, source="")
+        self._happened("leaf", event, "", {"cluster": event.cluster, "peer": event.peer, "addr.remote": event.addr})
 
-    def _happened(
-        self, side: Side, cluster: str, peer: str, address: str, *, up: bool, error: str, source: str
-    ) -> None:
-        kind = EventType.TUNNEL_CONNECTED if up else EventType.TUNNEL_CLOSED
-        if error:
+    def _happened(self, side: Side, event: Event | Happened, source: str, told: Mapping[str, str]) -> None:
+        self._changed.set()
+        kind = EventType.TUNNEL_CONNECTED if event.up else EventType.TUNNEL_CLOSED
+        if event.error:
             if not self._audited.take(source):
                 return
             kind = EventType.TUNNEL_REFUSED
-        fields = {"side": side, "cluster": cluster, "peer": peer, "addr.remote": address, "error": error[:1024]}
+        elif not self._comings.take(event.cluster):
+            return
+        fields = {"side": side, **told, "error": event.error[:1024], "reason": event.reason[:1024]}
         self._audit.emit(kind, **{name: value for name, value in fields.items() if value})
 
 

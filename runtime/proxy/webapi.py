@@ -7,9 +7,10 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.messages import Nothing
+from runtime.api.people_messages import LoginRequest
 from runtime.core.defaults import MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL
 from runtime.proxy.body import parse_json, read_body
 from runtime.proxy.limits import InFlight, WebLimits
@@ -52,7 +53,7 @@ class WebApi:
 
     async def ping(self, request: web.Request) -> web.Response:
         """Tell which cluster this is, how people log in, the time, and where SSH is. Raises Unavailable."""
-        pong = await self._auth.call(methods.PING, m.Nothing())
+        pong = await self._auth.call(methods.PING, Nothing())
         told = pong.model_dump(mode="json", exclude={"dynamic_config"})  # which is no stranger's business
         return web.json_response({**told, **self._ssh})
 
@@ -63,7 +64,7 @@ class WebApi:
         with self._credentials.slot(address):
             reply = await self._auth.call(
                 methods.LOGIN,
-                m.LoginRequest.model_validate(
+                LoginRequest.model_validate(
                     {
                         "user": typed.user,
                         "password": typed.password,

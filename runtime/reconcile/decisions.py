@@ -7,6 +7,7 @@ from datetime import datetime
 from runtime.core.durations import format_duration
 from runtime.core.resources import DeletionPolicy, Resource, Token, TrustedCluster, User, encode
 from runtime.core.resources.token import digest_of
+from runtime.core.resources.trusted_cluster import means_of
 from runtime.reconcile.differences import SECRET, Change, differences
 from runtime.reconcile.steps import Action, Actual, Desired, Finding, Owner, Reason, Step, owner_of
 
@@ -86,7 +87,9 @@ def _stored(desired: Desired, before: Resource | None, owner: Owner, now: dateti
         return user.with_credentials(desired.credentials) if desired.credentials else user
     if isinstance(resource, TrustedCluster):
         cluster = resource.with_means(before.metadata.means if isinstance(before, TrustedCluster) else None)
-        return cluster if desired.value is None else cluster.with_value(desired.value)
+        if desired.value is not None:
+            return cluster.given(means_of(desired.value))
+        return cluster.given(desired.means) if desired.means is not None else cluster
     if not isinstance(resource, Token):
         return resource
     token = resource.with_issue(before.metadata.issued if isinstance(before, Token) else None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runtime.core.resources import DeletionPolicy, Origin, Resource, SealedCredentials, SignupInvite
+from runtime.core.resources.trusted_cluster import TrustMeans
 from runtime.reconcile.differences import Change
 
 
@@ -99,7 +100,7 @@ class Desired:
 
     resource: Resource
     value: str | None = field(default=None, repr=False)
-    """Of a token; None for the one it has, or a new one."""
+    """Of a token, or of a trusted cluster for who can ask auth; None for the one it has, or a new one."""
     login: Login | None = None
     """Of a user; None for who is invited."""
     invite: SignupInvite | None = None
@@ -108,6 +109,8 @@ class Desired:
     """Of a user who is new: its id. Empty where who writes the document gives it one."""
     credentials: SealedCredentials | None = None
     """Of a user with `credentialsSecretRef`, from who cannot ask auth; None for those it has, or none."""
+    means: TrustMeans | None = None
+    """Of a trusted cluster, from who cannot ask auth: with its token sealed. None for those it has, or none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from runtime.core.yaml_marks import Path, show_path
-from runtime.service.audit import StdoutSink, SyslogSink
 from runtime.service.flags import Flags
-from runtime.service.settings import LogOutput, Settings
-from runtime.service.storage import EtcdStorage, SqliteStorage
+from runtime.service.sections.audit import StdoutSink, SyslogSink
+from runtime.service.sections.storage import EtcdStorage, SqliteStorage
+from runtime.service.sections.teleport import LogOutput
+from runtime.service.settings import Settings
 from runtime.service.values import Address, Role, is_loopback
 
 Finding = tuple[Path, str]

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.member_messages import Presence, PresenceEntry, PresenceQuery
 from runtime.core.callers import CallerKind
 from runtime.core.errors import TeleportError
 
@@ -30,11 +30,11 @@ class Directory:
     def __init__(self, auth: AuthClient, kind: CallerKind = CallerKind.NODE) -> None:
         self._auth = auth
         self._kind = kind
-        self._members: tuple[m.PresenceEntry, ...] | None = None
+        self._members: tuple[PresenceEntry, ...] | None = None
         self._asked = 0.0
         self._asking: asyncio.Task[None] | None = None
 
-    async def members(self, *, max_age: float = FRESH_SECONDS) -> tuple[m.PresenceEntry, ...]:
+    async def members(self, *, max_age: float = FRESH_SECONDS) -> tuple[PresenceEntry, ...]:
         """Return the members, ordered by name and id, as they were `max_age` seconds ago, or later.
 
         Raises Unavailable while nothing is known yet.
@@ -48,7 +48,7 @@ class Directory:
                 self._asking.result()
         return self._members or ()
 
-    async def nodes(self) -> tuple[m.Presence, ...]:
+    async def nodes(self) -> tuple[Presence, ...]:
         """Return what the members tell of themselves. Raises Unavailable while nothing is known yet."""
         return tuple(entry.presence for entry in await self.members())
 
@@ -65,7 +65,7 @@ class Directory:
 
     async def _ask(self) -> None:
         try:
-            found = await self._auth.call(methods.PRESENCE, m.PresenceQuery(kind=self._kind))
+            found = await self._auth.call(methods.PRESENCE, PresenceQuery(kind=self._kind))
         except TeleportError:
             if self._members is None:
                 raise

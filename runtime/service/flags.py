@@ -14,7 +14,8 @@ from runtime.core.errors import InvalidInput, InvalidSettings
 from runtime.service import values
 from runtime.service.labels import Labels, parse_labels
 from runtime.service.schema import Section
-from runtime.service.settings import LogOutput, Settings, Severity
+from runtime.service.sections.teleport import LogOutput, Severity
+from runtime.service.settings import Settings
 from runtime.service.values import Address, Role
 
 S = TypeVar("S", bound=Section)

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Generic, TypeVar
 
 from runtime.api.client import AuthClient
-from runtime.api.messages import ResourceEvent
+from runtime.api.resource_messages import ResourceEvent
 from runtime.core.errors import AccessDenied, InvalidResource, TeleportError, Unavailable
 from runtime.core.resources import Resource, Role, User, decode
 from runtime.service.identity import DataDir

@@ -13,14 +13,18 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, ValidationError
 
+from runtime.api.cluster_messages import AuthorityKeys
 from runtime.api.dial import Identity
-from runtime.api.messages import AuthorityKeys, Membership
+from runtime.api.member_messages import Membership
 from runtime.core.callers import CallerKind
 from runtime.core.errors import CorruptState, InvalidSettings, NotFound, Unavailable
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki.certificate import read_certificate
 from runtime.pki.keys import parse_public_key
 from runtime.pki.trust import AuthorityKey, Trust
+
+MAX_RETIRED = 8
+"""How many keys are remembered that are believed no more."""
 
 
 class StoredIdentity(BaseModel):
@@ -36,6 +40,8 @@ class StoredIdentity(BaseModel):
     member_certificate: str
     expires: datetime
     authorities: tuple[AuthorityKeys, ...]
+    retired: tuple[AuthorityKeys, ...] = ()
+    """Keys that were believed once, the latest last: who shows a certificate of theirs is told to log in anew."""
     labels: dict[str, str] = Field(default={})
 
     @property
@@ -57,6 +63,34 @@ class StoredIdentity(BaseModel):
         """Tell whether its host certificate is good for all these names and addresses."""
         return {name.lower() for name in names} <= set(read_certificate(self.host_certificate.encode()).principals)
 
+    def is_signed_by(self, *, host: str, member: str) -> bool:
+        """Tell whether keys with these fingerprints have signed its host certificate and its member certificate."""
+        return signer_of(self.member_certificate) == member and (
+            not self.host_certificate or signer_of(self.host_certificate) == host
+        )
+
+    def believing(self, authorities: tuple[AuthorityKeys, ...]) -> StoredIdentity:
+        """Return it as it is with these authorities to believe, from now on and no others. Raises InvalidInput."""
+        trust_of(authorities)
+        return self.model_copy(update={"authorities": authorities, "retired": self._retiring(authorities)})
+
+    def in_place_of(self, before: StoredIdentity) -> StoredIdentity:
+        """Return these certificates with the belief of the identity whose place they take."""
+        return self.model_copy(update={"authorities": before.authorities, "retired": before.retired})
+
+    def _retiring(self, authorities: tuple[AuthorityKeys, ...]) -> tuple[AuthorityKeys, ...]:
+        """Return the keys that are, or were, believed and are not among these, each by itself, the latest last."""
+        kept = {key for authority in authorities for key in authority.keys}
+        gone = {
+            (authority.cluster, authority.type, key): AuthorityKeys(
+                cluster=authority.cluster, type=authority.type, keys=(key,)
+            )
+            for authority in (*self.retired, *self.authorities)
+            for key in authority.keys
+            if key not in kept
+        }
+        return tuple(gone.values())[-MAX_RETIRED:]
+
     @property
     def client(self) -> Identity:
         """What it proves itself with to auth."""
@@ -66,6 +100,16 @@ class StoredIdentity(BaseModel):
     def trust(self) -> Trust:
         """The authorities that it believes."""
         return trust_of(self.authorities)
+
+    @property
+    def known(self) -> Trust:
+        """The same, and those that it believed before: for telling people why they are refused, and nothing else."""
+        return trust_of((*self.authorities, *self.retired))
+
+
+def signer_of(certificate: str) -> str:
+    """Return the fingerprint of the key that signed a certificate (one-line text). Raises AccessDenied."""
+    return read_certificate(certificate.encode()).signature.ca_key_fingerprint
 
 
 def trust_of(authorities: tuple[AuthorityKeys, ...]) -> Trust:

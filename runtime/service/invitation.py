@@ -5,6 +5,7 @@ A file is read at each try, so that it may come later, and be renewed: in Kubern
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -14,6 +15,24 @@ from runtime.service.values import parse_ca_pin, parse_secret
 
 MAX_BYTES = 4096
 """Of a file with a token or a fingerprint."""
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """What was read at one moment."""
+
+    token: SecretStr
+    ca_pin: str | None
+
+
+def read(token: SecretStr, ca_pin: str | None) -> Invitation:
+    """Return what to join with now. Raises as `token_of` and `pin_of` do."""
+    return Invitation(token_of(token), pin_of(ca_pin))
+
+
+def files_of(token: SecretStr, ca_pin: str | None) -> list[str]:
+    """Return the files that are named, which may hold something else later."""
+    return [each for each in (token.get_secret_value(), ca_pin or "") if each.startswith("/")]
 
 
 def token_of(given: SecretStr) -> SecretStr:

@@ -10,7 +10,7 @@ from runtime.core.errors import InvalidInput, InvalidSettings
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki.export import parse_authorities
 from runtime.pki.trust import AuthorityKey, Trust
-from runtime.service.settings import TrustedClusterFile
+from runtime.service.sections.auth import TrustedClusterFile
 from runtime.service.trusting import authority_keys
 
 SETTING = "auth_service.trusted_clusters"

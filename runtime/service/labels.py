@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runtime.core.errors import InvalidInput
-from runtime.service.settings import LabelCommand
+from runtime.service.sections.ssh import LabelCommand
 from runtime.service.values import parse_command, parse_label_name, parse_label_value, parse_period, shown
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runtime.core.errors import InvalidSettings
-from runtime.service.settings import Log, LogOutput, Severity
+from runtime.service.sections.teleport import Log, LogOutput, Severity
 
 OURS = "runtime"
 """The root of our loggers; entries show their names without it."""

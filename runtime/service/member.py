@@ -6,24 +6,28 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 from pydantic import SecretStr
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.cluster_messages import AuthorityKeys
 from runtime.api.dial import NOBODY_LOGIN, Dialer, Identity
+from runtime.api.member_messages import Heartbeat, JoinRequest, Presence, RenewRequest
+from runtime.api.messages import Nothing
+from runtime.api.session import Stream
 from runtime.core.callers import CallerKind
 from runtime.core.clock import Clock
-from runtime.core.errors import InvalidSettings, TeleportError, Unavailable
+from runtime.core.errors import AccessDenied, InvalidSettings, TeleportError, Unavailable
 from runtime.pki.claims import service_principal
-from runtime.pki.keys import generate_key
+from runtime.pki.keys import generate_key, parse_public_key
 from runtime.pki.newcomer import believe_newly, self_signed
 from runtime.pki.verify import verify_host
-from runtime.service.identity import DataDir, StoredIdentity, identities_of
+from runtime.service.estranged import leads_from, look_again
+from runtime.service.identity import DataDir, StoredIdentity, identities_of, signer_of
 
 logger = logging.getLogger(__name__)
 
@@ -81,15 +85,42 @@ class AuthServers:
         return tuple(servers)
 
 
+Believe = Callable[[tuple[AuthorityKeys, ...]], None]
+"""Takes whom to believe from now on."""
+
+
 def auth_client(
-    identity: Callable[[], StoredIdentity], servers: Callable[[], Sequence[str]], clock: Clock
+    identity: Callable[[], StoredIdentity],
+    servers: Callable[[], Sequence[str]],
+    clock: Clock,
+    *,
+    believe: Believe | None = None,
 ) -> AuthClient:
-    """Return a client that calls auth as a member. It believes auth servers of its cluster only, no other member."""
+    """Return a client that calls auth as a member. It believes auth servers of its cluster only, no other member.
+
+    `believe` is called with the authorities to which those that are known lead, where these were rotated meanwhile.
+    Where nothing leads on, calls raise Estranged.
+    """
 
     def verify(name: str, certificate: bytes) -> None:
         verify_host(certificate, name, identity().trust, clock.now(), cluster=identity().cluster)
 
-    return AuthClient(Dialer(lambda: identity().client, verify, service_principal(CallerKind.AUTH)).dial, servers)
+    dialer = Dialer(lambda: identity().client, verify, service_principal(CallerKind.AUTH))
+
+    async def dial(server: str) -> Stream:
+        try:
+            return await dialer.dial(server)
+        except AccessDenied as refused:
+            try:
+                found = await look_again(server, identity())
+            except Unavailable:
+                raise refused from None
+            if believe is None or found == identity().authorities:
+                raise
+            believe(found)
+        return await dialer.dial(server)
+
+    return AuthClient(dial, servers)
 
 
 async def join(
@@ -110,8 +141,12 @@ async def join(
     key = await asyncio.to_thread(generate_key)
     first_seen: dict[str, None] = {}
 
+    led: list[str] = []
+    """Keys to which the one that is pinned leads: it was rotated since."""
+
     def verify(expected: str, certificate: bytes) -> None:
-        fingerprint = believe_newly(certificate, expected, ca_pin, clock.now())
+        shown = signer_of(certificate.decode())
+        fingerprint = believe_newly(certificate, expected, shown if shown in led else ca_pin, clock.now())
         if ca_pin is None and fingerprint not in first_seen:
             first_seen[fingerprint] = None
             logger.warning(
@@ -120,13 +155,24 @@ async def join(
             )
 
     newcomer = Identity(NOBODY_LOGIN, key.to_openssh().encode(), self_signed(key, NOBODY_LOGIN))
-    client = AuthClient(Dialer(lambda: newcomer, verify, service_principal(CallerKind.AUTH)).dial, servers)
+    dialer = Dialer(lambda: newcomer, verify, service_principal(CallerKind.AUTH))
+
+    async def dial(server: str) -> Stream:
+        try:
+            return await dialer.dial(server)
+        except AccessDenied:
+            if ca_pin is None or (found := await leads_from(ca_pin, server)) is None:
+                raise
+            led.append(found)
+        return await dialer.dial(server)
+
+    client = AuthClient(dial, servers)
     try:
-        pong = await client.call(methods.PING, m.Nothing())
+        pong = await client.call(methods.PING, Nothing())
         check_skew(pong.time, clock.now())
         membership = await client.call(
             methods.JOIN,
-            m.JoinRequest(
+            JoinRequest(
                 token=SecretStr(token),
                 roles=tuple(roles),
                 name=name,
@@ -159,7 +205,7 @@ class Member:
         *,
         data_dir: DataDir,
         servers: AuthServers | None,
-        presence: Callable[[], m.Presence],
+        presence: Callable[[], Presence],
         advertised: Sequence[str],
         clock: Clock,
         renewed: Callable[[StoredIdentity], Awaitable[None]] | None = None,
@@ -173,7 +219,7 @@ class Member:
         if auth is None:
             if servers is None:
                 raise ValueError("a member needs auth servers, or a client of auth")
-            auth = auth_client(lambda: self.identity, servers, clock)
+            auth = auth_client(lambda: self.identity, servers, clock, believe=self.believe)
         self.auth = auth
         self.identity = identity
         self._data_dir = data_dir
@@ -191,13 +237,19 @@ class Member:
         self.failures = 0
         """How many it has not."""
         self._in_touch = False
+        self._told = False
+        """Whether auth has told whom to believe since we started."""
+        self._followed: dict[str, int] = {}
+        self._soon = asyncio.Event()
+        """Set where the next heartbeat is not to wait."""
+        self._renewing = asyncio.Lock()
 
     async def run(self) -> None:
         """Send heartbeats and renew until cancelled. Losing auth is logged once, and mended by itself."""
         told: type[TeleportError] | None = None
         in_vain = 0
         if self.heard.is_set():
-            await asyncio.sleep(self._pause(0))
+            await self._wait(self._pause(0))
         while True:
             try:
                 await self._beat()
@@ -213,7 +265,14 @@ class Member:
                 if told is not None:
                     logger.warning("%s: auth takes heartbeats again", self.identity.login)
                 told, in_vain = None, 0
-            await asyncio.sleep(self._pause(in_vain))
+            await self._wait(self._pause(in_vain))
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait for so long, or until there is something to tell."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._soon.wait()
+        self._soon.clear()
 
     def _pause(self, in_vain: int) -> float:
         """Return the seconds until the next heartbeat, after so many in vain.
@@ -240,7 +299,7 @@ class Member:
         """Tell auth that we stop, so that nobody is sent here; silence does the same within a minute."""
         for again in range(GOODBYES):
             try:
-                await self.auth.call(methods.LEAVE, m.Nothing(), timeout=GOODBYE_SECONDS)
+                await self.auth.call(methods.LEAVE, Nothing(), timeout=GOODBYE_SECONDS)
             except Unavailable:
                 if again + 1 < GOODBYES:
                     await asyncio.sleep(GOODBYE_SECONDS / 8)
@@ -250,23 +309,46 @@ class Member:
                 return
 
     async def renew(self) -> None:
-        """Get new certificates with a new key, and keep them. Raises what auth raises."""
-        key = await asyncio.to_thread(generate_key)
-        request = m.RenewRequest(name=self._presence().name, advertised=self._advertised, public_key=key.public.line)
-        membership = await self.auth.call(methods.RENEW, request)
-        renewed = identities_of(membership, key.to_openssh(), self.identity.cluster)[self.identity.role]
-        self._data_dir.keep(renewed)
-        self.identity = renewed
-        if self._renewed is not None:
-            await self._renewed(renewed)
+        """Get new certificates with a new key, keep them, and go by them from now on. Raises what auth raises."""
+        async with self._renewing:
+            key = await asyncio.to_thread(generate_key)
+            request = RenewRequest(name=self._presence().name, advertised=self._advertised, public_key=key.public.line)
+            membership = await self.auth.call(methods.RENEW, request)
+            renewed = identities_of(membership, key.to_openssh(), self.identity.cluster)[self.identity.role]
+            renewed = renewed.in_place_of(self.identity)
+            if not self._told:  # by `believe`, which may have been later than this answer was made
+                renewed = renewed.believing(membership.authorities)
+            self._data_dir.keep(renewed)
+            self.identity = renewed
+            if self._renewed is not None:
+                await self._renewed(renewed)
+            self.auth.retire()
         logger.info("%s: renewed until %s", renewed.login, f"{renewed.expires:%Y-%m-%d %H:%M:%S} UTC")
+
+    def believe(self, authorities: tuple[AuthorityKeys, ...]) -> None:
+        """Believe these authorities from now on, and no others; what is open stays open. Raises InvalidInput."""
+        self._told = True
+        if authorities == self.identity.authorities:
+            return
+        before, self.identity = self.identity, self.identity.believing(authorities)
+        logger.info("%s believes %s now", before.login, _shown(authorities))
+        try:
+            self._data_dir.keep(self.identity)
+        except Unavailable as error:
+            # It holds all the same; after a restart auth, or what vouches for the new keys, tells of it again.
+            logger.error("%s: whom to believe is not kept: %s. %s", before.login, error, error.hint)  # noqa: TRY400
+
+    def report(self, followed: Mapping[str, int]) -> None:
+        """Tell auth in the next heartbeat, which does not wait, and in all after it, how far we have followed."""
+        self._followed = dict(followed)
+        self._soon.set()
 
     async def _beat(self) -> None:
         if not self._in_touch:
             await self._get_in_touch()
         if self.identity.is_due(self._clock.now()):
             await self.renew()
-        reply = await self.auth.call(methods.HEARTBEAT, m.Heartbeat(presence=self._presence(), ttl=PRESENCE_TTL))
+        reply = await self.auth.call(methods.HEARTBEAT, self._heartbeat())
         if self._servers is not None:
             self._servers.heard(reply.auth_servers)
         self.last_heartbeat = self._clock.now()
@@ -274,9 +356,12 @@ class Member:
         logger.debug("heartbeat of %s taken", self.identity.role)
         self.heard.set()
 
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(presence=self._presence(), ttl=PRESENCE_TTL, followed=self._followed)
+
     async def _get_in_touch(self) -> None:
         """See that clock and names are right, at the start and after auth was lost."""
-        pong = await self.auth.call(methods.PING, m.Nothing())
+        pong = await self.auth.call(methods.PING, Nothing())
         try:
             check_skew(pong.time, self._clock.now())
         except InvalidSettings as error:
@@ -284,3 +369,9 @@ class Member:
         if not self.identity.serves({self._presence().name, *self._advertised}):
             await self.renew()  # started under another name or address than last time
         self._in_touch = True
+
+
+def _shown(authorities: tuple[AuthorityKeys, ...]) -> str:
+    """Return the fingerprints of authorities as a line for the log."""
+    keys = ((each.type, parse_public_key(key).fingerprint) for each in authorities for key in each.keys)
+    return ", ".join(f"{kind} CA {fingerprint}" for kind, fingerprint in keys)

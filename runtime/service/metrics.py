@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter as Counts
-from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -11,13 +10,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Pl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from runtime.api.tunnel_messages import TunnelEntry
+from runtime.api.rotation_messages import RotationStatus
 from runtime.audit.events import EventType
 from runtime.audit.log import Audit, Field
 from runtime.backend.base import Backend, Event, Item, Snapshot
 from runtime.core.errors import Unavailable
 from runtime.core.version import __version__
 from runtime.service.member import Member
+from runtime.service.rotation_metrics import RotationMetrics
+from runtime.service.tunnel_metrics import TunnelMetrics, Tunnels
 
 T = TypeVar("T")
 
@@ -66,15 +67,11 @@ class Metrics:
 
     def watch_tunnels(self, tunnels: Tunnels) -> None:
         """Show the tunnels to other clusters from now on."""
-        self.registry.register(_Tunnels(tunnels))
+        self.registry.register(TunnelMetrics(tunnels))
 
-
-class Tunnels(Protocol):
-    """What keeps tunnels to other clusters."""
-
-    def entries(self) -> Iterable[TunnelEntry]:
-        """Tell of each that there is, and of those that should be, and are not."""
-        ...
+    def watch_rotations(self, statuses: Callable[[], Iterable[RotationStatus]]) -> None:
+        """Show how it stands with the cluster's authorities from now on."""
+        self.registry.register(RotationMetrics(statuses))
 
 
 class Filing(Protocol):
@@ -182,27 +179,6 @@ class _Recordings(Collector):
             "How often a recording could not be verified, or put into the object store.",
             value=self._filing.failures,
         )
-
-
-class _Tunnels(Collector):
-    """Counts tunnels as they are."""
-
-    def __init__(self, tunnels: Tunnels) -> None:
-        self._tunnels = tunnels
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield how many tunnels there are to each cluster, by what we are to it, and whether they are up."""
-        found = GaugeMetricFamily(
-            "teleport_tunnels",
-            "Tunnels to other clusters, by what this cluster is to them; offline are those that should be there.",
-            labels=["cluster", "side", "status"],
-        )
-        counts: Counts[tuple[str, str, str]] = Counts()
-        for entry in self._tunnels.entries():
-            counts[entry.cluster, entry.side, "online" if entry.online else "offline"] += 1
-        for labels, count in sorted(counts.items()):
-            found.add_metric(labels, count)
-        yield found
 
 
 class _Members(Collector):

@@ -10,9 +10,9 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.event_messages import MAX_AUDIT_EVENTS, AuditEvent, AuditEvents
 from runtime.audit.events import EventType
 from runtime.audit.log import Field
 from runtime.audit.queue import DAMAGED, EventQueue
@@ -71,7 +71,7 @@ class RemoteAudit:
         """Yield the type and the session of events that wait for auth and tell of a session's end. Blocks."""
         for line in self._queue.lines():
             with suppress(ValidationError):
-                event = m.AuditEvent.model_validate_json(line)
+                event = AuditEvent.model_validate_json(line)
                 if event.event in (EventType.EXEC, EventType.SESSION_END):
                     yield EventType(event.event), str(event.fields.get("sid", ""))
 
@@ -102,11 +102,11 @@ class RemoteAudit:
         self._queue.close()
 
     async def _step(self) -> None:
-        batch = await self._queue.batch(m.MAX_AUDIT_EVENTS)
+        batch = await self._queue.batch(MAX_AUDIT_EVENTS)
         events, damaged = [], 0
         for line in batch.lines:
             try:
-                events.append(m.AuditEvent.model_validate_json(line))
+                events.append(AuditEvent.model_validate_json(line))
             except ValidationError:
                 damaged += 1
         if events:
@@ -116,9 +116,9 @@ class RemoteAudit:
             logger.error("%d audit events are lost: %s", damaged, DAMAGED)
             self._put(EventType.AUDIT_LOST, {"count": damaged, "reason": DAMAGED})
 
-    async def _bring(self, events: Sequence[m.AuditEvent]) -> None:
+    async def _bring(self, events: Sequence[AuditEvent]) -> None:
         try:
-            await self._auth.call(methods.AUDIT, m.AuditEvents(events=tuple(events)))
+            await self._auth.call(methods.AUDIT, AuditEvents(events=tuple(events)))
         except InvalidInput as error:  # it took none of them: one that it does not know keeps no other out
             if len(events) == 1:
                 logger.error("auth does not take the audit event %s: %s", events[0].event, error)  # noqa: TRY400
@@ -137,9 +137,7 @@ class RemoteAudit:
     def _put(self, event: EventType, fields: dict[str, Field]) -> None:
         now = self._clock.now()
         self._taken += 1
-        self._queue.put(
-            m.AuditEvent(event=event, uid=self._ids(now), time=now, fields=fields).model_dump_json().encode()
-        )
+        self._queue.put(AuditEvent(event=event, uid=self._ids(now), time=now, fields=fields).model_dump_json().encode())
 
     def _tell_what_is_lost(self) -> None:
         for reason, count in self._queue.lost().items():

@@ -10,9 +10,9 @@ from contextlib import aclosing
 
 from pydantic import ValidationError
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.messages import Nothing
 from runtime.api.trust_messages import TrustedClusters, TrustedPeer
 from runtime.core.errors import TeleportError, Unavailable
 from runtime.core.guests import Welcome
@@ -49,6 +49,8 @@ class Trusting:
         self._changed = changed
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._peers: dict[str, TrustedPeer] = {}
+        self.statements: tuple[str, ...] = ()
+        """What other clusters are to be told of our own authorities; a proxy alone is told that."""
         self._load()
 
     @property
@@ -65,7 +67,7 @@ class Trusting:
         pause = 0.0
         while True:
             try:
-                pieces = self._auth.pieces(methods.TRUSTED_WATCH, m.Nothing(), TrustedClusters)
+                pieces = self._auth.pieces(methods.TRUSTED_WATCH, Nothing(), TrustedClusters)
                 async with aclosing(pieces) as told:
                     async for each in told:
                         pause = 0.0
@@ -94,8 +96,8 @@ class Trusting:
                 logger.error("a cluster of our own name, %s, is never trusted", self._own)
             elif peer.enabled:
                 peers[peer.cluster] = peer
-        different = peers != self._peers
-        self._peers = peers
+        different = (peers, told.statements) != (self._peers, self.statements)
+        self._peers, self.statements = peers, told.statements
         return different
 
     def _load(self) -> None:

@@ -56,16 +56,19 @@ class ClientConnection(Guards, asyncssh.SSHClientConnection):
         return key
 
 
-class _Owner(asyncssh.SSHClient):
+class ClientOwner(asyncssh.SSHClient):
     """asyncssh's callbacks of one connection; only an approved authority is left of its ways to trust a server."""
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        """Take the connection."""
         self._connection = cast("ClientConnection", conn)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Refuse a key without a certificate."""
         return False
 
     def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Accept the authority if its certificate was approved."""
         return self._connection.host_certificate is not None
 
 
@@ -101,7 +104,7 @@ async def connect(
     where = f"{name} ({address} port {port})"
     try:
         options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
-            **settings, host=address, port=port, tunnel=tunnel, proxy_command=None, client_factory=_Owner
+            **settings, host=address, port=port, tunnel=tunnel, proxy_command=None, client_factory=ClientOwner
         )
     except ValueError as error:
         # 2.24.1 asks who runs this process, also where nobody wants to know.

@@ -25,7 +25,7 @@ from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED, OPEN_CONNECT_FA
 from runtime.core.errors import AccessDenied, TeleportError
 from runtime.transport.capture import ServerConnection
 from runtime.transport.guards import Peer
-from runtime.transport.relay import Relay
+from runtime.transport.relay import Relay, Relayed
 from runtime.transport.server import Handler
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class ForwardingHandler(Handler):
             sock = task.result()
         except TeleportError as error:
             code = OPEN_ADMINISTRATIVELY_PROHIBITED if isinstance(error, AccessDenied) else OPEN_CONNECT_FAILED
-            raise asyncssh.ChannelOpenError(code, _text(error)) from error
+            raise asyncssh.ChannelOpenError(code, error.in_full) from error
         finally:
             self._connecting.discard(task)
         if self._closed:
@@ -161,7 +161,7 @@ class ForwardingHandler(Handler):
             listening = await listen()
         except TeleportError as error:
             self._ended()
-            self._connection.send_debug(_text(error))
+            self._connection.send_debug(error.in_full)
             return None
         listener = ForwardListener(self._connection, listening, forward, self._ended)
         if self._closed:
@@ -179,7 +179,7 @@ class ForwardingHandler(Handler):
             task.cancel()
 
 
-class _Forwarded(asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
+class _Forwarded(Relayed, asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
     """One channel, and the socket at its end here."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -197,21 +197,6 @@ class _Forwarded(asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
             logger.info("a forwarded connection could not be served: %s", error)
         finally:
             self._channel.close()  # once what was written to it is sent
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        self._relay.data_received(data)
-
-    def eof_received(self) -> bool:
-        return self._relay.eof_received()
-
-    def pause_writing(self) -> None:
-        self._relay.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._relay.resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._relay.connection_lost(exc)
 
 
 class ForwardListener(asyncssh.SSHListener):
@@ -285,10 +270,6 @@ class ForwardListener(asyncssh.SSHListener):
         except BaseException:
             sock.close()
             raise
-
-
-def _text(error: TeleportError) -> str:
-    return f"{error}. {error.hint}" if error.hint else str(error)
 
 
 def _origin(sock: socket.socket) -> Peer:

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncssh
 
-from runtime.transport.relay import Ended, Relay
+from runtime.transport.relay import Ended, Relay, Relayed
 from runtime.transport.splice import FarChannel
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ None in place of a name is for a client that wants a shell or a command, and get
 """
 
 
-class GatewaySession(asyncssh.SSHServerSession[bytes]):
+class GatewaySession(Relayed, asyncssh.SSHServerSession[bytes]):
     """One channel. Every request is accepted here: it is `serve` that says on standard error what is wrong with one."""
 
     def __init__(self, serve: Serve) -> None:
@@ -67,7 +67,6 @@ class GatewaySession(asyncssh.SSHServerSession[bytes]):
         self._name: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._channel: asyncssh.SSHServerChannel[bytes]
-        self._relay: Relay
 
     # --- the channel's requests, in the order in which they come ----------------------------------------------------
 
@@ -99,27 +98,11 @@ class GatewaySession(asyncssh.SSHServerSession[bytes]):
         """Serve."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    # --- what comes on the channel -----------------------------------------------------------------------------------
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        """Pass it to the relay, which keeps it until there is somebody to relay to."""
-        self._relay.data_received(data)
-
-    def eof_received(self) -> bool:
-        """Pass it to the relay."""
-        return self._relay.eof_received()
-
-    def pause_writing(self) -> None:
-        """Pass it to the relay."""
-        self._relay.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass it to the relay."""
-        self._relay.resume_writing()
+    # --- its end -----------------------------------------------------------------------------------------------------
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what is being done; a relay ends by itself, once the other side has what was sent to it."""
-        self._relay.connection_lost(exc)
+        super().connection_lost(exc)
         if self._task is not None and not self._relay.running:
             self._task.cancel()
 

@@ -137,6 +137,32 @@ class Relay:
             self._far.near_eof(gone=True)
 
 
+class Relayed:
+    """What a channel's session is beside asyncssh's class, first among its bases: its relay gets all that comes."""
+
+    _relay: Relay
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Pass it on; the relay keeps it until there is somebody to relay to."""
+        self._relay.data_received(data)
+
+    def eof_received(self) -> bool:
+        """Pass it on."""
+        return self._relay.eof_received()
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._relay.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._relay.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass it on."""
+        self._relay.connection_lost(exc)
+
+
 class _Far(asyncio.BufferedProtocol):
     """The TCP side. What one turn of the event loop brings from either side goes to the other in one piece."""
 

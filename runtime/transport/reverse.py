@@ -22,7 +22,7 @@ from runtime.core.clock import Clock, SystemClock
 from runtime.core.errors import AccessDenied, TeleportError, Unavailable
 from runtime.transport.admission import Admission, Visit
 from runtime.transport.capture import IdentityT, Proved, ServerConnection, Validate
-from runtime.transport.client import ClientConnection
+from runtime.transport.client import ClientConnection, ClientOwner
 from runtime.transport.door import Door
 from runtime.transport.guards import Guards, OnRefused, Peer
 from runtime.transport.limits import Limits
@@ -148,8 +148,8 @@ class ReverseConnection(ClientConnection):
         super().refused(reason)
 
 
-class _CalledOwner(asyncssh.SSHClient, Generic[DialledT]):
-    """asyncssh's callbacks of one connection; only an approved authority is left of its ways to trust a server."""
+class _CalledOwner(ClientOwner, Generic[DialledT]):
+    """Also tells the listener of its connection's beginning and end."""
 
     def __init__(self, listener: ReverseListener[DialledT]) -> None:
         self._listener = listener
@@ -158,12 +158,6 @@ class _CalledOwner(asyncssh.SSHClient, Generic[DialledT]):
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self._connection = cast("ReverseConnection", conn)
-
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        return False
-
-    def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        return self._connection.host_certificate is not None
 
     def auth_completed(self) -> None:
         self._logged_in = self._listener.logged_in(self._connection)

@@ -164,8 +164,7 @@ def _channel_refusal() -> Iterator[None]:
     try:
         yield
     except AccessDenied as error:
-        text = f"{error}. {error.hint}" if error.hint else str(error)
-        raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, text) from error
+        raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, error.in_full) from error
 
 
 class Listener(Door, Generic[IdentityT]):

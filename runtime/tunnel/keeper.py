@@ -33,6 +33,12 @@ LOGIN_SECONDS = 30.0
 """How long the root may take to log in and to say hello: thousands may have come at once."""
 ELSEWHERE_SECONDS = 60.0
 """The longest pause before an address is tried again that the root told of and that never worked from here."""
+RENEWING_SECONDS = 2.0
+"""Within how long a tunnel is renewed whose root has another authority: the old one does as well for so long."""
+STEADY_SECONDS = 10.0
+"""After a tunnel that has stood for less the pauses grow: a root that takes tunnels and drops them is not chased."""
+EXPIRING = timedelta(hours=1)
+"""How long before the root's certificate is over a new tunnel is opened, or an eighth of its time if that is less."""
 RESTING_SECONDS = 60.0
 """How long a keeper rests whose proxy has a tunnel, if nothing happens before."""
 
@@ -54,13 +60,41 @@ class Line(Handler):
         self.since: datetime | None = None
         self.proxies: tuple[protocol.Place, ...] = ()
         """Those of the root, as it last told here."""
-        self._authority = proved.identity.proof.authority
+        self.signer = ""
+        """Fingerprint of the authority that has signed what the root's proxy logs in with by now, as it last told."""
+        self._proof = proved.identity.proof
+        self._authority = self._proof.authority
+        self.reason = ""
+        """Why we end it."""
         self._serving: set[asyncio.Task[Any]] = set()
 
     @property
-    def busy(self) -> bool:
-        """Whether somebody is carried on it."""
-        return bool(self._serving)
+    def expires(self) -> datetime:
+        """When the certificate is over by which the root has proved itself."""
+        return self._proof.valid_before
+
+    def expires_soon(self, now: datetime) -> bool:
+        """Tell whether a new tunnel should come beside this one, with the certificate that the root has by now."""
+        lifetime = self._proof.valid_before - self._proof.valid_after
+        return self.expires - now < min(EXPIRING, lifetime / 8)
+
+    def hang_up(self, reason: str) -> None:
+        """End it."""
+        self.reason = self.reason or reason
+        self.connection.close()
+
+    @property
+    def carried(self) -> int:
+        """How many people are on it."""
+        return len(self._serving)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the authority that proved this tunnel has gone, or goes soon: another one signs, which is known."""
+        root = self._keeper.root
+        if root.trust.find(self._authority.key.blob) != self._authority:
+            return True
+        return self.signer not in ("", self._authority.key.fingerprint) and root.has_signer(self.signer)
 
     def session_requested(self) -> GatewaySession:
         """Serve a request, unless the root is not trusted any more. Raises AccessDenied."""
@@ -89,9 +123,13 @@ class Line(Handler):
                     return 1
                 self.since = self.since or self._keeper.agent.clock.now()
                 self.proxies = request.proxies
+                self.signer = request.signer
                 self._keeper.told(self)
                 channel.write(protocol.write_result(self._keeper.agent.welcome()))
                 self.greeted.set()
+                if request.successions:
+                    self._keeper.agent.heard(self.end.root, request.successions)
+                self._keeper.reconsider()
                 return 0
             case protocol.Nodes():
                 return await self._answer(self._keeper.agent.serve_nodes(self._keeper.carrier(self), request), channel)
@@ -131,9 +169,13 @@ class Keeper:
         """One that was greeted, a moment before it is `line`."""
         self.error = ""
         self._worked = False
+        self._renewed_for: str | None = None
+        """What a tunnel was last renewed for: who goes on to say what is not so is not obeyed again and again."""
         self._backoff = Backoff(agent.rng)
         self._old: set[Line] = set()
         """Those that a new one has taken the place of, with somebody still on them."""
+        self._renewed_at: datetime | None = None
+        """The end of the root's certificate for which a tunnel was last renewed: the next may have the same."""
         self.renewing = asyncio.Event()
         self.wake = asyncio.Event()
         """Set where it is worth a look again before the pause is over."""
@@ -153,6 +195,17 @@ class Keeper:
             for line in (self.line, *self._old):
                 if line is not None:
                     line.connection.close()
+
+    def reconsider(self) -> None:
+        """Have a new tunnel soon beside one that is outdated: not all leaves in the same moment."""
+        line = self.line
+        if line is not None and line.is_outdated and self._renewed_for != line.signer:
+            asyncio.get_running_loop().call_later(self.agent.rng.uniform(0, RENEWING_SECONDS), self._renew, line)
+
+    def _renew(self, line: Line) -> None:
+        if line is self.line:
+            self._renewed_for = line.signer
+            self.renewing.set()
 
     async def _rest(self, seconds: float) -> None:
         """Wait for so long, or until it is worth a look again."""
@@ -175,10 +228,13 @@ class Keeper:
         if line is None:
             return None
         self.line, self.coming, self.error, self._worked = line, None, "", True
-        self._backoff.reset()
+        began = asyncio.get_running_loop().time()
         self.agent.happened(self, line.proxy, up=True)
         self.told(line)
+        self.reconsider()
         await self._while_up(line)
+        if asyncio.get_running_loop().time() - began >= STEADY_SECONDS:
+            self._backoff.reset()
         return None
 
     async def _while_up(self, line: Line) -> None:
@@ -192,7 +248,7 @@ class Keeper:
                 each.cancel()
         self.line = None
         if line.gone.is_set():
-            self.agent.happened(self, line.proxy, up=False)
+            self.agent.happened(self, line.proxy, up=False, reason=line.reason)
             return
         # The root closes it once the new one is up and nobody is on it.
         self._old.add(line)
@@ -208,6 +264,9 @@ class Keeper:
                 sock = await self.agent.dial(self.address, self.told_of)
         except TimeoutError:
             raise Unavailable(f"{self.address} does not answer within {DIAL_SECONDS:g} s") from None
+        except TeleportError as error:
+            text = str(error)
+            raise type(error)(text if self.address in text else f"{self.address}: {text}", hint=error.hint) from error
         credentials = self.agent.credentials()
         lines: list[Line] = []
 
@@ -232,7 +291,11 @@ class Keeper:
             if connection is not None:
                 connection.abort()
             if isinstance(error, TimeoutError):
-                raise Unavailable(f"{self.address} says nothing within {LOGIN_SECONDS:g} s") from error
+                raise Unavailable(
+                    f"{self.address} does not log in within {LOGIN_SECONDS:g} s: is it a proxy's port for tunnels?",
+                    hint="That is 3024 (tunnel_listen_addr); an SSH server, such as sshd or port 3023, waits for us to "
+                    "log in.",
+                ) from error
             if isinstance(error, TeleportError):
                 raise type(error)(f"{self.address}: {error}", hint=error.hint) from error
             raise
@@ -246,8 +309,23 @@ class Keeper:
             )
         return line
 
+    def end_expired(self, now: datetime) -> None:
+        """End what rests on a certificate that is over, and renew what soon will, once for each certificate."""
+        for line in (self.line, *self._old):
+            if line is not None and now >= line.expires and not line.gone.is_set():
+                line.hang_up("the certificate of the root's proxy has expired")
+        line = self.line
+        if line is not None and now < line.expires != self._renewed_at and line.expires_soon(now):
+            self._renewed_at = line.expires
+            self.renewing.set()
+
     def _validate(self, login: str, certificate: bytes, peer: object) -> MemberIdentity:
         """Return who logs in, if it is a proxy of the root. Raises AccessDenied."""
+        if not self.root.keys:
+            raise AccessDenied(
+                f"the host CA of cluster {self.root.cluster} has ended, by its own word, and none leads on from it",
+                hint=f"Join it anew, with a new token or its new keys: tctl auth ls on {self.root.cluster} shows them.",
+            )
         identity = verify_member(certificate, self.root.trust, self.agent.clock.now())
         if identity.role is not MemberRole.PROXY:
             raise AccessDenied(f"it is a member of role {identity.role}; only a proxy takes tunnels")
@@ -289,12 +367,18 @@ class Keeper:
 
     def _failed(self, error: TeleportError) -> None:
         text = str(error)
+        self.agent.failures[self.root.cluster] += 1
         if text != self.error:
             # Once, and not each time that it is tried.
             logger.warning("no tunnel to cluster %s: %s. %s", self.root.cluster, text, error.hint)
             if isinstance(error, AccessDenied):
                 self.agent.happened(self, "", up=False, error=text)
         self.error = text
+
+    @property
+    def carried(self) -> int:
+        """How many people are on its tunnels."""
+        return sum(line.carried for line in (self.line, *self._old) if line is not None)
 
     def status(self) -> TunnelStatus:
         """Tell how it is."""

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from runtime.pki.keys import parse_public_key
 from runtime.pki.trust import Trust
 from runtime.transport.gateway import GatewayChannel
 from runtime.tunnel import protocol
@@ -20,6 +21,10 @@ class Root:
     keys: tuple[str, ...]
     """Its host authority's keys, by which one is known from another."""
     trust: Trust
+
+    def has_signer(self, signer: str) -> bool:
+        """Tell whether the authority of this fingerprint is the root's."""
+        return signer in {parse_public_key(key).fingerprint for key in self.keys}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +64,5 @@ class Happened:
     addr: str
     up: bool
     error: str = ""
+    reason: str = ""
+    """Why it went, where we ended it."""

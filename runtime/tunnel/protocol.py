@@ -3,7 +3,8 @@
 The leaf is the SSH server on it, the root its client. Each request is a session channel of its own, whose subsystem is
 `NAME JSON`:
 
-    hello {...}      once, first: who the root is, and where its proxies are. Answered in JSON. Again when that changes
+    hello {...}      once, first: who the root is, where its proxies are, and what its authorities say of themselves;
+                     the answer in JSON says it of the leaf. Again when that changes
     nodes {...}      which nodes somebody may see, who has signed for it. Answered in JSON
     connect {...}    a node for somebody: from then on the channel is the node's SSH. What goes wrong stands on standard
                      error, as on the proxy's own port
@@ -28,6 +29,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.core.errors import AccessDenied, InvalidInput, TeleportError, kind_named, name_of_kind
+from runtime.core.succession import MAX_CHARACTERS, MAX_STATEMENTS
 
 VERSION = 1
 MAX_REQUEST = 64 * 1024
@@ -42,6 +44,7 @@ MAX_SHOWN = 512
 HELLO, NODES, CONNECT = "hello", "nodes", "connect"
 
 _Text = Annotated[str, Field(max_length=1024)]
+_Statements = Annotated[tuple[Annotated[str, Field(max_length=MAX_CHARACTERS)], ...], Field(max_length=MAX_STATEMENTS)]
 
 
 class _Said(BaseModel):
@@ -62,6 +65,11 @@ class Hello(_Said):
     cluster: _Text
     proxy: _Text
     proxies: Annotated[tuple[Place, ...], Field(max_length=MAX_PROXIES)] = ()
+    signer: _Text = ""
+    """Fingerprint of the authority that has signed what this proxy logs in with now: if another one did for this very
+    tunnel, a new one is due."""
+    successions: _Statements = ()
+    """What its authorities say of themselves (`runtime.core.succession`)."""
 
 
 class Welcome(_Said):
@@ -71,6 +79,8 @@ class Welcome(_Said):
     cluster: _Text
     proxy: _Text
     name: _Text = ""
+    successions: _Statements = ()
+    """As the root's."""
 
 
 class Visitor(_Said):
@@ -110,7 +120,7 @@ class LeafEnd:
     """The leaf's end of one tunnel, to a proxy that was proved to be `proxy` of the cluster `root`."""
 
     def __init__(self, *, root: str, proxy: str) -> None:
-        self._root = root
+        self.root = root
         self._proxy = proxy
         self.greeted = False
 
@@ -123,9 +133,9 @@ class LeafEnd:
                     f"the root speaks version {request.version} of the tunnel, this proxy version {VERSION}",
                     hint="Run releases of teleport on both sides that are not far apart.",
                 )
-            if (request.cluster, request.proxy) != (self._root, self._proxy):
+            if (request.cluster, request.proxy) != (self.root, self._proxy):
                 raise AccessDenied(
-                    f"proxy {self._proxy} of cluster {self._root} calls itself {_short(request.proxy)} of cluster "
+                    f"proxy {self._proxy} of cluster {self.root} calls itself {_short(request.proxy)} of cluster "
                     f"{_short(request.cluster)}"
                 )
             self.greeted = True
@@ -165,6 +175,12 @@ def write_request(request: Request) -> str:
     if len(text) > MAX_REQUEST:
         raise InvalidInput(f"a request of {len(text)} characters; {MAX_REQUEST} is the most")
     return text
+
+
+def fitting(hello: Hello) -> Hello:
+    """Return a hello that can be written: without what authorities say, where there is no room for it."""
+    fits = len(f"{HELLO} {hello.model_dump_json()}") <= MAX_REQUEST
+    return hello if fits else hello.model_copy(update={"successions": ()})
 
 
 def parse_request(subsystem: str | None) -> Request:

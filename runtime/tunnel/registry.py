@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from runtime.pki.certificate import read_certificate
 from runtime.pki.claims import MemberRole, service_principal
 from runtime.pki.trust import Trust
 from runtime.pki.verify import verify_host
+from runtime.pki.wire import fingerprint
 from runtime.transport.guards import Peer
 from runtime.transport.limits import Limits
 from runtime.transport.requests import ask, open_far
@@ -39,6 +41,8 @@ class Leaf:
     cluster: str
     host_id: str
     authority: bytes
+    expires: datetime = field(compare=False)
+    """When the certificate is over that it has shown."""
 
     def __str__(self) -> str:
         return f"{self.cluster}/{self.host_id}"
@@ -46,13 +50,14 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A tunnel came, went, or was refused with `error`."""
+    """A tunnel came, went, with the `reason` where we ended it, or was refused with `error`."""
 
     cluster: str
     peer: str
     addr: Peer
     up: bool
     error: str = ""
+    reason: str = ""
 
 
 class Tunnel:
@@ -65,6 +70,8 @@ class Tunnel:
         self.since = clock.now()
         self.draining = False
         """Whether another one has taken its place: no new channels."""
+        self.reason = ""
+        """Why we end it."""
         self.channels = 0
         """Those that are open for somebody."""
         self.told: protocol.Hello | None = None
@@ -78,6 +85,7 @@ class Tunnel:
 
     def close(self, reason: str) -> None:
         """End it."""
+        self.reason = self.reason or reason
         logger.info("tunnel of %s from %s port %d: %s", self.leaf, *self.connection.peer, reason)
         self.connection.close()
 
@@ -95,10 +103,13 @@ class Registry:
         told: Callable[[Event], None],
         clock: Clock,
         limits: Limits = TRANSPORT_LIMITS,
+        successions: Callable[[], tuple[str, ...]] = tuple,
+        heard: Callable[[str, tuple[str, ...]], None] = lambda cluster, successions: None,
     ) -> None:
         """`trust` has the host authorities of the leaves, and nobody else's; `proxies` are where ours take tunnels.
 
-        `told` is called when a tunnel comes, goes or is refused.
+        `told` is called when a tunnel comes, goes or is refused. `successions` is what leaves are to be told of our
+        authorities, and `heard` is called with what a leaf tells of its own.
         """
         self._cluster = cluster
         self._proxy = proxy
@@ -107,9 +118,17 @@ class Registry:
         self._told = told
         self._clock = clock
         self._limits = limits
+        self._successions = successions
+        self._heard = heard
+        self._signer = ""
+        """Fingerprint of the authority that has signed what we log in with."""
+        self._believed = trust()
+        """As at the last look."""
         self._tunnels: dict[ReverseConnection, Tunnel] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: ReverseListener[Leaf] | None = None
+        self.refused = 0
+        """How many were refused at the port."""
         self._last: dict[str, datetime] = {}
         """When a tunnel of each cluster was last there."""
 
@@ -117,6 +136,7 @@ class Registry:
         self, *, address: str, port: int, login: str, key: bytes, certificate: bytes, max_connections: int
     ) -> Peer:
         """Listen, and return the address that was bound. Raises Unavailable, InvalidInput."""
+        self._signer = _signer(certificate)
         limits = replace(
             self._limits,
             max_connections=max_connections,
@@ -141,9 +161,11 @@ class Registry:
         return self._listener.address
 
     async def renew(self, *, login: str, key: bytes, certificate: bytes) -> None:
-        """Prove ourselves with that at tunnels from now on."""
+        """Prove ourselves with that at tunnels from now on; leaves renew theirs when another authority has signed."""
         if self._listener is not None:
             await self._listener.prove_with(login=login, key=key, certificate=certificate)
+            self._signer = _signer(certificate)
+            self.refresh()
 
     def close(self) -> None:
         """Take no more tunnels; those that are open go on."""
@@ -168,12 +190,30 @@ class Registry:
             await self._listener.wait_closed()
 
     def refresh(self) -> None:
-        """Look again at whether each tunnel's authority is trusted, and tell leaves where our proxies are now."""
+        """Look again at whether each tunnel's authority is trusted, and tell leaves where our proxies are now.
+
+        Who has rotated its authority keeps what was carried on a tunnel that the old one proved, and has no more of it;
+        where nothing leads from the old keys to the new ones, it ends at once.
+        """
+        before, now = self._believed, self._trust()
+        self._believed = now
+        hello = self._hello()
         for tunnel in list(self._tunnels.values()):
-            if not self._stands(tunnel.leaf):
+            cluster = tunnel.leaf.cluster
+            if self._stands(tunnel.leaf):
+                if tunnel.end.greeted and tunnel.told != hello:
+                    self._start(self._greet(tunnel))
+            elif before.keys_of(cluster).isdisjoint(now.keys_of(cluster)):
                 tunnel.close("its cluster is not trusted any more")
-            elif tunnel.end.greeted and tunnel.told != self._hello():
-                self._start(self._greet(tunnel))
+            else:
+                self._drain(tunnel, "its cluster has another authority now")
+
+    def end_expired(self) -> None:
+        """End tunnels whose leaf has shown a certificate that is over; a new one has come beside it before."""
+        now = self._clock.now()
+        for tunnel in list(self._tunnels.values()):
+            if now >= tunnel.leaf.expires:
+                tunnel.close("the leaf's certificate has expired")
 
     # --- for those who want to go somewhere -----------------------------------------------------------------------
 
@@ -241,6 +281,14 @@ class Registry:
         if tunnel.draining and not tunnel.channels:
             tunnel.close("another one has taken its place")
 
+    def carried(self) -> Counter[str]:
+        """Return how many people are on the tunnels of each cluster."""
+        counts: Counter[str] = Counter()
+        for tunnel in self._tunnels.values():
+            if tunnel.end.greeted:
+                counts[tunnel.leaf.cluster] += tunnel.channels
+        return counts
+
     def status(self) -> Iterable[TunnelStatus]:
         """Tell of each tunnel."""
         for tunnel in self._tunnels.values():
@@ -269,7 +317,7 @@ class Registry:
         if authority.cluster == self._cluster:
             raise AccessDenied(f"a proxy of our own cluster {self._cluster} needs no tunnel to it")
         host = verify_host(line, name, trust, now, cluster=authority.cluster)
-        return Leaf(authority.cluster, host.host_id, authority.key.blob)
+        return Leaf(authority.cluster, host.host_id, authority.key.blob, host.proof.valid_before)
 
     def _stands(self, leaf: Leaf) -> bool:
         authority = self._trust().find(leaf.authority)
@@ -300,18 +348,33 @@ class Registry:
         except TeleportError as error:
             self._dismiss(tunnel, str(error))
             return
+        if welcome.successions:
+            self._heard(tunnel.leaf.cluster, welcome.successions)
         if first and tunnel.connection in self._tunnels:
             logger.info("tunnel of %s (%s) from %s port %d is up", tunnel.leaf, welcome.name, *tunnel.connection.peer)
-            for other in self._tunnels.values():
-                if other is not tunnel and other.leaf == tunnel.leaf:
-                    other.draining = True
-                    if not other.channels:
-                        other.close("another one has taken its place")
+            for other in list(self._tunnels.values()):
+                if other is not tunnel and str(other.leaf) == str(tunnel.leaf):
+                    self._drain(other, "another one has taken its place")
             self._told(Event(tunnel.leaf.cluster, tunnel.leaf.host_id, tunnel.connection.peer, up=True))
 
     def _hello(self) -> protocol.Hello:
-        proxies = tuple(self._proxies())[: protocol.MAX_PROXIES]
-        return protocol.Hello(version=protocol.VERSION, cluster=self._cluster, proxy=self._proxy, proxies=proxies)
+        return protocol.fitting(
+            protocol.Hello(
+                version=protocol.VERSION,
+                cluster=self._cluster,
+                proxy=self._proxy,
+                proxies=tuple(self._proxies())[: protocol.MAX_PROXIES],
+                signer=self._signer,
+                successions=self._successions(),
+            )
+        )
+
+    @staticmethod
+    def _drain(tunnel: Tunnel, reason: str) -> None:
+        """Let a tunnel go once nobody is on it."""
+        tunnel.draining = True
+        if not tunnel.channels:
+            tunnel.close(reason)
 
     def _dismiss(self, tunnel: Tunnel, reason: str) -> None:
         if tunnel.connection in self._tunnels:
@@ -328,9 +391,10 @@ class Registry:
         self._last[tunnel.leaf.cluster] = tunnel.last_heartbeat
         if not tunnel.draining:
             logger.info("tunnel of %s from %s port %d is gone", tunnel.leaf, *connection.peer)
-            self._told(Event(tunnel.leaf.cluster, tunnel.leaf.host_id, connection.peer, up=False))
+            self._told(Event(tunnel.leaf.cluster, tunnel.leaf.host_id, connection.peer, up=False, reason=tunnel.reason))
 
     def _refused(self, peer: Peer, reason: str) -> None:
+        self.refused += 1
         self._told(Event("", "", peer, up=False, error=reason))
 
     def _offline(self, cluster: str) -> Unavailable:
@@ -350,3 +414,7 @@ class Registry:
 
 def _text(peer: Peer) -> str:
     return f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
+
+
+def _signer(certificate: bytes) -> str:
+    return fingerprint(read_certificate(certificate).signature.ca_key)

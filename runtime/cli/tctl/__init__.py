@@ -18,6 +18,7 @@ from runtime.cli.tctl import (
     plan,
     recordings,
     resources,
+    rotating,
     sessions,
     tokens,
     tunnels,
@@ -26,6 +27,7 @@ from runtime.cli.tctl import (
 from runtime.cli.tctl.connection import connecting
 
 tctl = connecting(program("tctl", "Administer a Teleport cluster."))
+authorities.auth.add_command(rotating.rotate)
 for command in (
     users.users,
     nodes.nodes,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from runtime.api.client import AuthClient
     from runtime.audit.compare import Segment
+    from runtime.audit.verify import Report
 
 
 @connecting
@@ -74,19 +75,7 @@ def verify(folder: Path | None, server: UUID | None, shape: str, *, from_start: 
     else:
         report.problems.extend(missing(report, segments, folder))
         said += f", compared with {_counted(len(segments), 'segment')} in the storage"
-    show(
-        shape,
-        lambda: said,
-        lambda: {
-            "events": report.events,
-            "files": report.files,
-            "head": report.head,
-            "compared": None if segments is None else len(segments),
-            "problems": [
-                {"file": str(problem.path), "line": problem.line, "what": problem.what} for problem in report.problems
-            ],
-        },
-    )
+    show(shape, lambda: said, lambda: _data(report, segments))
     for problem in report.problems:
         console.say(str(problem))
     if report.problems:
@@ -94,6 +83,19 @@ def verify(folder: Path | None, server: UUID | None, shape: str, *, from_start: 
             f"the audit log in {folder} is not as it was written",
             hint="Compare with a copy: what the first problem names, or the line before it, was changed.",
         )
+
+
+def _data(report: Report, segments: list[Segment] | None) -> dict[str, object]:
+    """Return what was found, for programs."""
+    return {
+        "events": report.events,
+        "files": report.files,
+        "head": report.head,
+        "compared": None if segments is None else len(segments),
+        "problems": [
+            {"file": str(problem.path), "line": problem.line, "what": problem.what} for problem in report.problems
+        ],
+    }
 
 
 def _server_of(folder: Path) -> UUID:
@@ -112,7 +114,8 @@ def _stored(server: UUID, folder: Path) -> list[Segment]:
     """Return what an auth server put into the storage since the log begins. Raises TeleportError."""
     from datetime import UTC, datetime, time
 
-    from runtime.api import event_messages, methods
+    from runtime.api import methods
+    from runtime.api.event_messages import SegmentPage, SegmentQuery
     from runtime.audit.compare import Segment
     from runtime.audit.verify import removed_before
     from runtime.core.clock import SystemClock
@@ -123,10 +126,10 @@ def _stored(server: UUID, folder: Path) -> list[Segment]:
     except OSError:  # which the check tells
         return []
     since = datetime.combine(first, time(), UTC) if first else SystemClock().now() - EVENT_RETENTION
-    query = event_messages.SegmentQuery(server=server, since=since)
+    query = SegmentQuery(server=server, since=since)
 
     async def work(auth: AuthClient) -> list[Segment]:
-        async with aclosing(auth.pieces(methods.SEGMENTS, query, event_messages.SegmentPage)) as pages:
+        async with aclosing(auth.pieces(methods.SEGMENTS, query, SegmentPage)) as pages:
             return [Segment(**each.model_dump()) async for page in pages for each in page.segments]
 
     return with_auth(work)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from runtime.api.client import AuthClient
-    from runtime.api.messages import AuthorityKeys, Membership, Pong
+    from runtime.api.cluster_messages import AuthorityKeys, Pong
+    from runtime.api.member_messages import Membership
     from runtime.api.trust_messages import TrustedPeer
     from runtime.pki.keys import PrivateKey
     from runtime.pki.trust import AuthorityKey
@@ -63,12 +64,13 @@ def export(context: click.Context, /, **given: str | None) -> None:
 
     The host CA is a line for known_hosts, the user CA one for authorized_keys.
     """
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.messages import Nothing
     from runtime.pki.export import export_authority
 
     before: dict[str, str | None] = context.meta[__name__]
     options = {name: value or before[name] for name, value in given.items()}
-    authorities = ask(methods.AUTHORITIES, messages.Nothing()).authorities
+    authorities = ask(methods.AUTHORITIES, Nothing()).authorities
     keys = [
         key
         for key in _keys(authorities)
@@ -85,10 +87,11 @@ def export(context: click.Context, /, **given: str | None) -> None:
 @format_option
 def ls(shape: str) -> None:
     """List the keys of all authorities that are trusted here."""
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.messages import Nothing
 
     async def work(client: AuthClient) -> tuple[tuple[AuthorityKeys, ...], tuple[TrustedPeer, ...]]:
-        nothing = messages.Nothing()
+        nothing = Nothing()
         own = await client.call(methods.AUTHORITIES, nothing)
         return own.authorities, (await client.call(methods.TRUSTED_LIST, nothing)).clusters
 
@@ -96,7 +99,7 @@ def ls(shape: str) -> None:
     others = [authority for peer in peers if peer.enabled for authority in _believed(peer)]
     keys = _keys((*authorities, *others))
     logins = {peer.cluster: peer.allow_logins for peer in peers}
-    data = [
+    data: list[dict[str, object]] = [
         {
             "cluster": key.cluster,
             "type": key.type.value,
@@ -105,7 +108,16 @@ def ls(shape: str) -> None:
         }
         for key in keys
     ]
-    show(shape, lambda: authorities_text(keys, authorities[0].cluster, logins), lambda: data)
+    data += [
+        {"cluster": peer.cluster, "type": kind, "fingerprint": "", "ended": True}
+        for peer in peers
+        for kind in peer.ended
+    ]
+    show(
+        shape,
+        lambda: authorities_text(keys, authorities[0].cluster, logins) + "".join(map(_ended, peers)),
+        lambda: data,
+    )
 
 
 @connecting
@@ -162,14 +174,16 @@ def sign(file: str, ttl: timedelta, *, force: bool) -> None:
 
 def _signed(ttl: timedelta) -> tuple[PrivateKey, Membership, Pong]:
     """Return a new key, made here and never sent, and what auth certifies it as."""
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.member_messages import AdminRequest
+    from runtime.api.messages import Nothing
     from runtime.pki.keys import generate_key
 
     key = generate_key()
 
     async def work(client: AuthClient) -> tuple[Membership, Pong]:
-        request = messages.AdminRequest(ttl=ttl, public_key=key.public.line)
-        return await client.call(methods.ADMINS_SIGN, request), await client.call(methods.PING, messages.Nothing())
+        request = AdminRequest(ttl=ttl, public_key=key.public.line)
+        return await client.call(methods.ADMINS_SIGN, request), await client.call(methods.PING, Nothing())
 
     return key, *with_auth(work)
 
@@ -202,12 +216,30 @@ def authorities_text(
 
 def _believed(peer: TrustedPeer) -> Iterable[AuthorityKeys]:
     """Yield the authorities of another cluster that are believed."""
-    from runtime.api.messages import AuthorityKeys
+    from runtime.api.cluster_messages import AuthorityKeys
 
     if peer.user_keys:
         yield AuthorityKeys(cluster=peer.cluster, type="user", keys=peer.user_keys)
     if peer.host_keys:
         yield AuthorityKeys(cluster=peer.cluster, type="host", keys=peer.host_keys)
+
+
+def _ended(peer: TrustedPeer) -> str:
+    """Return what there is to say of a cluster whose authorities have ended; nothing of others."""
+    if not peer.ended:
+        return ""
+    name = console.visible(peer.cluster)
+    which = " and ".join(f"its {kind} CA" for kind in sorted(peer.ended))
+    have = "have" if len(peer.ended) > 1 else "has"
+    anew = (
+        f"put a new token or the new keys of {name} into the Secret of its TrustedCluster"
+        if peer.is_root
+        else f"tctl auth rm {name}, then let it join with a new token"
+    )
+    return (
+        f"\n{name}: {which} {have} ended in an emergency, and no key leads on from there. To trust it again: {anew};"
+        " where it stands in teleport.yaml, export its keys anew.\n"
+    )
 
 
 def _keys(authorities: Iterable[AuthorityKeys]) -> list[AuthorityKey]:

@@ -14,6 +14,7 @@ from runtime.core.errors import AccessDenied, CorruptState, InvalidInput, Invali
 
 if TYPE_CHECKING:
     from runtime.api.client import AuthClient
+    from runtime.api.cluster_messages import AuthorityKeys
     from runtime.api.messages import Message
     from runtime.api.methods import Method
     from runtime.core.clock import Clock
@@ -67,8 +68,13 @@ def with_auth(work: Callable[[AuthClient], Awaitable[T]]) -> T:
     clock = SystemClock()
     identity, servers = reach(where, clock)
 
+    def believe(authorities: tuple[AuthorityKeys, ...]) -> None:
+        # For this command: who made the file keeps it, and it proves the next time what it has proved now.
+        nonlocal identity
+        identity = identity.believing(authorities)
+
     async def do() -> T:
-        client = auth_client(lambda: identity, servers, clock)
+        client = auth_client(lambda: identity, servers, clock, believe=believe)
         try:
             return await work(client)
         except Unavailable as error:

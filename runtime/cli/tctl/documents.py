@@ -7,9 +7,11 @@ from typing import TypeVar
 
 import yaml
 
-from runtime.api import messages, methods
+from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.documents import write_document
+from runtime.api.messages import Nothing
+from runtime.api.resource_messages import ResourceDocument, ResourceQuery, ResourceRef
 from runtime.cli.tables import table
 from runtime.core.access import user_role
 from runtime.core.durations import format_duration
@@ -39,11 +41,11 @@ async def fetch(auth: AuthClient, kind: str, name: str, *, derived: bool) -> lis
     Raises NotFound, and what auth raises.
     """
     if name and not (kind == "Role" and name.startswith(("user:", "ca:"))):
-        return [_decoded(kind, await auth.call(methods.RESOURCES_GET, messages.ResourceRef(kind=kind, name=name)))]
+        return [_decoded(kind, await auth.call(methods.RESOURCES_GET, ResourceRef(kind=kind, name=name)))]
     found = await _listed(auth, kind)
     if kind == "Role" and derived:
         found += [role for user in await _listed(auth, "User") if isinstance(user, User) and (role := user_role(user))]
-        clusters = (await auth.call(methods.TRUSTED_LIST, messages.Nothing())).clusters
+        clusters = (await auth.call(methods.TRUSTED_LIST, Nothing())).clusters
         found += [authority_role(peer.cluster, peer.allow_logins) for peer in clusters if peer.enabled]
     if name and not (found := [resource for resource in found if resource.name == name]):
         why = "no cluster of that name is trusted" if name.startswith("ca:") else "no user of that name has logins"
@@ -59,7 +61,7 @@ async def write(auth: AuthClient, desired: Desired, *, force: bool) -> tuple[boo
     revision, resource = 0, desired.resource
     if force:
         try:
-            ref = messages.ResourceRef(kind=resource.kind, name=resource.name)
+            ref = ResourceRef(kind=resource.kind, name=resource.name)
             revision = (await auth.call(methods.RESOURCES_GET, ref)).revision
         except NotFound:
             pass
@@ -68,7 +70,7 @@ async def write(auth: AuthClient, desired: Desired, *, force: bool) -> tuple[boo
 
 async def fetch_trust(auth: AuthClient) -> dict[str, str]:
     """Return in one word how it stands with each TrustedCluster. Raises what auth raises."""
-    told = (await auth.call(methods.TRUSTED_STATUS, messages.Nothing())).clusters
+    told = (await auth.call(methods.TRUSTED_STATUS, Nothing())).clusters
     return {each.name: each.reason for each in told}
 
 
@@ -96,11 +98,11 @@ def as_data(resources: Sequence[Resource]) -> dict[str, list[object]]:
 
 
 async def _listed(auth: AuthClient, kind: str) -> list[Resource]:
-    listed = await auth.call(methods.RESOURCES_LIST, messages.ResourceQuery(kind=kind))
+    listed = await auth.call(methods.RESOURCES_LIST, ResourceQuery(kind=kind))
     return [_decoded(kind, document) for document in listed.resources]
 
 
-def _decoded(kind: str, document: messages.ResourceDocument) -> Resource:
+def _decoded(kind: str, document: ResourceDocument) -> Resource:
     return decode(DECLARED[kind], document.document.encode())
 
 

@@ -10,6 +10,7 @@ import click
 
 from runtime.cli import console
 from runtime.cli.tctl.connection import connecting, with_auth
+from runtime.cli.tctl.output import Moment, lines_option
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,32 +19,6 @@ if TYPE_CHECKING:
 
 _SHOWN_FIRST = ("user", "login", "server_id", "sid")
 _NOT_SHOWN = frozenset({"event", "time", "uid", "prev", "namespace", *_SHOWN_FIRST})
-
-
-class Moment(click.ParamType["datetime"]):
-    """A time in UTC: 2026-11-22, 2026-11-22T20:00, or a duration ago such as 2h."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the time, or fail as click does."""
-        from datetime import UTC
-        from datetime import datetime as at
-
-        from runtime.core.clock import SystemClock
-        from runtime.core.durations import parse_duration
-        from runtime.core.errors import InvalidInput
-
-        if isinstance(value, at):
-            return value
-        try:
-            found = at.fromisoformat(str(value))
-        except ValueError:
-            try:
-                return SystemClock().now() - parse_duration(str(value))
-            except InvalidInput:
-                self.fail(f"{value!r} is no time. Write 2026-11-22, 2026-11-22T20:00:00 or, for ago, 2h.", param, ctx)
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 @connecting
@@ -63,14 +38,7 @@ def events() -> None:
 @click.option("--from", "since", type=Moment(), help="From this time (UTC) on, or ago [default: 24h].")
 @click.option("--to", "until", type=Moment(), help="Before this time (UTC), or ago.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
-@click.option(
-    "--format",
-    "shape",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Text for people; json: the lines of the log as they are.",
-)
+@lines_option("the lines of the log as they are.")
 def ls(
     types: tuple[str, ...],
     user: str | None,
@@ -85,13 +53,14 @@ def ls(
     follow: bool,
 ) -> None:
     """List events of all auth servers, oldest first, as the cluster's storage has them."""
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.event_messages import EventPage, EventQuery
     from runtime.core.errors import InvalidInput
 
     if follow and until is not None:
         raise InvalidInput("--follow goes on, and --to ends", hint="Leave one of them out.")
     fields = {"user": user, "login": login, "server_id": server, "sid": sid}
-    query = messages.EventQuery(
+    query = EventQuery(
         types=types,
         fields={name: value for name, value in fields.items() if value is not None},
         text=search,
@@ -101,7 +70,7 @@ def ls(
     )
 
     async def work(auth: AuthClient) -> None:
-        async with aclosing(auth.pieces(methods.EVENTS, query, messages.EventPage)) as pages:
+        async with aclosing(auth.pieces(methods.EVENTS, query, EventPage)) as pages:
             async for page in pages:
                 for line in page.lines:
                     console.out(line if shape == "json" else as_text(line))

@@ -47,7 +47,7 @@ def load(sources: Sequence[str], *, recursive: bool = False, secrets: str | None
             try:
                 desired.append(Desired(manifest.resource, lookup.value_for(manifest), lookup.login_for(manifest)))
             except InvalidInput as error:
-                mistakes.append(f"{error}. {error.hint}" if error.hint else str(error))
+                mistakes.append(error.in_full)
         if mistakes:
             raise InvalidResource("\n".join(mistakes))
     except InvalidResource as error:

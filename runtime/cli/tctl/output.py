@@ -1,4 +1,4 @@
-"""What several commands share: lifetimes and formats on the command line, and results as text, JSON or YAML."""
+"""What several commands share: lifetimes, times and formats on the command line, and results as text, JSON or YAML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from runtime.cli import console
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from runtime.api.messages import Message
 
@@ -32,7 +32,33 @@ class Lifetime(click.ParamType["timedelta"]):
         try:
             return parse_duration(str(value))
         except InvalidInput as error:
-            self.fail(f"{error}. {error.hint}", param, ctx)
+            self.fail(error.in_full, param, ctx)
+
+
+class Moment(click.ParamType["datetime"]):
+    """A time in UTC: 2026-11-22, 2026-11-22T20:00, or a duration ago such as 2h."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the time, or fail as click does."""
+        from datetime import UTC
+        from datetime import datetime as at
+
+        from runtime.core.clock import SystemClock
+        from runtime.core.durations import parse_duration
+        from runtime.core.errors import InvalidInput
+
+        if isinstance(value, at):
+            return value
+        try:
+            found = at.fromisoformat(str(value))
+        except ValueError:
+            try:
+                return SystemClock().now() - parse_duration(str(value))
+            except InvalidInput:
+                self.fail(f"{value!r} is no time. Write 2026-11-22, 2026-11-22T20:00:00 or, for ago, 2h.", param, ctx)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 class Words(click.ParamType[tuple[str, ...]]):
@@ -60,6 +86,18 @@ def format_option(command: F) -> F:
         show_default=True,
         help="Text for people, JSON or YAML for programs.",
     )(command)
+
+
+def lines_option(what: str) -> Callable[[F], F]:
+    """Return what gives a command that prints as it goes the option --format; `what` json is of it, a line each."""
+    return click.option(
+        "--format",
+        "shape",
+        type=click.Choice([TEXT, JSON]),
+        default=TEXT,
+        show_default=True,
+        help=f"Text for people; json: {what}",
+    )
 
 
 def show(shape: str, text: Callable[[], str], data: Callable[[], object]) -> None:

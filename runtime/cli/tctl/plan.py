@@ -17,7 +17,7 @@ from runtime.core.errors import CompareFailed, InvalidInput, TeleportError
 
 if TYPE_CHECKING:
     from runtime.api.client import AuthClient
-    from runtime.api.messages import Invite
+    from runtime.api.people_messages import Invite
     from runtime.cli.tctl.manifests import Loaded
     from runtime.reconcile import Done, Plan, Step
 
@@ -159,13 +159,14 @@ def _load(files: tuple[str, ...], more: tuple[str, ...], *, recursive: bool, sec
 
 async def _planned(auth: AuthClient, loaded: Loaded, *, prune: bool) -> Plan:
     """Return what is to be done. Raises InvalidInput for a cluster whose truth is teleport.yaml."""
-    from runtime.api import messages, methods
+    from runtime.api import methods
     from runtime.api.documents import AuthDocuments, with_login
+    from runtime.api.messages import Nothing
     from runtime.core.resources import Origin
     from runtime.reconcile import Owner, observe
     from runtime.reconcile import plan as planning
 
-    pong = await auth.call(methods.PING, messages.Nothing())
+    pong = await auth.call(methods.PING, Nothing())
     if not pong.dynamic_config:
         raise InvalidInput(
             "this cluster is configured by teleport.yaml (dynamic_config: no), not by documents; nothing was written",

@@ -13,13 +13,12 @@ import click
 from runtime.cli import console
 from runtime.cli.tables import table
 from runtime.cli.tctl.connection import ask, connecting
-from runtime.cli.tctl.events import Moment
-from runtime.cli.tctl.output import format_option, plain, show
+from runtime.cli.tctl.output import Moment, format_option, lines_option, plain, show
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from runtime.api.messages import RecordingEntry
+    from runtime.api.recording_messages import RecordingEntry
 
 _VERIFIES = """tctl recordings verify
 tctl recordings verify 4c146ec8-eab6-41e6-b1b3-40167e68e931"""
@@ -43,9 +42,10 @@ def recordings() -> None:
 @format_option
 def ls(user: str, shape: str) -> None:
     """List recordings, the latest first."""
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.recording_messages import RecordingQuery
 
-    entries = ask(methods.RECORDINGS_LIST, messages.RecordingQuery(user=user)).recordings
+    entries = ask(methods.RECORDINGS_LIST, RecordingQuery(user=user)).recordings
     show(shape, lambda: recordings_table(entries), lambda: plain(entries))
 
 
@@ -106,14 +106,7 @@ def export(sid: uuid.UUID, output: Path | None, shape: str, idle_limit: float | 
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Stop after so many matches."
 )
-@click.option(
-    "--format",
-    "shape",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Text for people; json: an object for each match, one a line.",
-)
+@lines_option("an object for each match, one a line.")
 def search(
     text: str,
     user: str,
@@ -165,11 +158,12 @@ def verify(sids: tuple[uuid.UUID, ...], user: str, shape: str) -> None:
     of each log: a recording whose two files were both written anew is found, too. The exit code is 1 if one is not as
     it was.
     """
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.recording_messages import RecordingQuery
     from runtime.cli.tctl.verifying import judge
     from runtime.core.errors import CorruptState, NotFound
 
-    entries = ask(methods.RECORDINGS_LIST, messages.RecordingQuery(user=user)).recordings
+    entries = ask(methods.RECORDINGS_LIST, RecordingQuery(user=user)).recordings
     known = {entry.session.sid: entry for entry in entries}
     if unknown := [sid for sid in sids if sid not in known]:
         raise NotFound(f"there is no recording of session {unknown[0]}", hint="See tctl recordings ls.")

@@ -15,7 +15,7 @@ from runtime.core.errors import InvalidInput, TeleportError
 
 if TYPE_CHECKING:
     from runtime.api.client import AuthClient
-    from runtime.api.messages import Invite
+    from runtime.api.people_messages import Invite
     from runtime.core.resources import Resource
 
 KINDS = {
@@ -146,7 +146,8 @@ def create(files: tuple[str, ...], more: tuple[str, ...], *, force: bool) -> Non
 @click.argument("references", metavar="KIND/NAME...", nargs=-1, required=True, type=Reference(named=True))
 def remove(references: tuple[tuple[str, str], ...]) -> None:
     """Delete resources, such as role/dev."""
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.resource_messages import ResourceRef
 
     async def work(auth: AuthClient) -> None:
         for kind, name in references:
@@ -161,7 +162,7 @@ def remove(references: tuple[tuple[str, str], ...]) -> None:
                     f"the role {name} is made by the logins that are allowed to users of that cluster",
                     hint="Change allowLogins of its TrustedCluster, or allow_logins in teleport.yaml.",
                 )
-            await auth.call(methods.RESOURCES_REMOVE, messages.ResourceRef(kind=kind, name=name))
+            await auth.call(methods.RESOURCES_REMOVE, ResourceRef(kind=kind, name=name))
             console.out(f"{kind} '{console.visible(name)}' has been deleted")
 
     with_auth(work)

@@ -16,7 +16,7 @@ from runtime.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from runtime.api.client import AuthClient
-    from runtime.api.messages import RecordingEntry
+    from runtime.api.recording_messages import RecordingEntry
 
 _MEGA = 1_000_000
 

@@ -15,7 +15,7 @@ from runtime.cli.tctl.output import format_option, plain, show
 
 if TYPE_CHECKING:
     from runtime.api.client import AuthClient
-    from runtime.api.messages import SessionEntry
+    from runtime.api.session_messages import SessionEntry
     from runtime.core.errors import NotFound
 
 WAIT_SECONDS = 10.0
@@ -37,9 +37,10 @@ def ls(shape: str) -> None:
 
     A command is listed once it has run for a second or two.
     """
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.session_messages import SessionQuery
 
-    entries = ask(methods.SESSIONS_LIST, messages.SessionQuery()).sessions
+    entries = ask(methods.SESSIONS_LIST, SessionQuery()).sessions
     show(shape, lambda: sessions_table(entries), lambda: plain(entries))
 
 
@@ -65,21 +66,22 @@ async def _kill(auth: AuthClient, sids: Iterable[uuid.UUID]) -> list[NotFound]:
     """End sessions and wait until they are gone; return the errors of those that do not run. Raises Unavailable."""
     import asyncio
 
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.session_messages import SessionKill, SessionQuery
     from runtime.core.errors import NotFound, Unavailable
 
     unknown: list[NotFound] = []
     ending: set[uuid.UUID] = set()
     for sid in sids:
         try:
-            await auth.call(methods.SESSIONS_KILL, messages.SessionKill(sid=sid))
+            await auth.call(methods.SESSIONS_KILL, SessionKill(sid=sid))
         except NotFound as error:
             unknown.append(error)
         else:
             ending.add(sid)
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     while ending:
-        listed = await auth.call(methods.SESSIONS_LIST, messages.SessionQuery())
+        listed = await auth.call(methods.SESSIONS_LIST, SessionQuery())
         left = ending & {entry.session.sid for entry in listed.sessions}
         for sid in ending - left:
             console.say(f"session {sid} has ended")

@@ -47,14 +47,13 @@ class _AuthSource:
         """Ask for bytes of a file."""
         import asyncio
 
-        from runtime.api import messages, methods
+        from runtime.api import methods
+        from runtime.api.recording_messages import MAX_RECORDING_BYTES, RecordingRead
         from runtime.core.errors import Unavailable
 
         if self._closed:  # the loop ends, and would not answer any more
             raise Unavailable("reading the recording was broken off")
-        wanted = messages.RecordingRead(
-            sid=self._sid, part=part, offset=offset, size=min(size, messages.MAX_RECORDING_BYTES)
-        )
+        wanted = RecordingRead(sid=self._sid, part=part, offset=offset, size=min(size, MAX_RECORDING_BYTES))
         call = self._auth.call(methods.RECORDING_READ, wanted)
         return asyncio.run_coroutine_threadsafe(call, self._loop).result().data
 

@@ -10,15 +10,14 @@ import click
 from runtime.cli import console
 from runtime.cli.tables import table
 from runtime.cli.tctl.connection import ask, connecting, with_auth
-from runtime.cli.tctl.output import Lifetime, Words, format_option, plain, show
-from runtime.core import defaults
-from runtime.core.durations import format_duration
+from runtime.cli.tctl.invitation import cluster_token, invitation, known_roles, ttl_option
+from runtime.cli.tctl.output import Words, format_option, plain, show
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from runtime.api.client import AuthClient
-    from runtime.api.messages import TokenCreated, TokenEntry
+    from runtime.api.token_messages import TokenEntry
 
 
 @connecting
@@ -36,13 +35,7 @@ def tokens() -> None:
     required=True,
     help="What may join with it: trusted_cluster; or, with commas, node, proxy, auth.",
 )
-@click.option(
-    "--ttl",
-    type=Lifetime(),
-    default=format_duration(defaults.JOIN_TOKEN_TTL),
-    show_default=True,
-    help="How long the token is good for, 1m to 30h.",
-)
+@ttl_option
 @click.option("--value", metavar="VALUE", help="The token itself [default: a random one, which is safer].")
 @format_option
 def add(roles: tuple[str, ...], ttl: timedelta, value: str | None, shape: str) -> None:
@@ -57,11 +50,11 @@ def add(roles: tuple[str, ...], ttl: timedelta, value: str | None, shape: str) -
     """  # noqa: D301 - \b is click's mark for lines that stay as they are
     from pydantic import SecretStr
 
-    from runtime.api import messages, methods
-    from runtime.cli.tctl.nodes import invitation, known_roles
+    from runtime.api import methods
+    from runtime.api.token_messages import TokenRequest
 
     named = known_roles(roles, option="--type")
-    request = messages.TokenRequest.model_validate(
+    request = TokenRequest.model_validate(
         {"roles": named, "ttl": ttl, "value": None if value is None else SecretStr(value)}
     )
     created = ask(methods.TOKENS_CREATE, request)
@@ -78,9 +71,10 @@ def add(roles: tuple[str, ...], ttl: timedelta, value: str | None, shape: str) -
 @format_option
 def ls(shape: str) -> None:
     """List the tokens that are good now, in full; of a declared one the name, for its value is in its Secret."""
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.messages import Nothing
 
-    entries = ask(methods.TOKENS_LIST, messages.Nothing()).tokens
+    entries = ask(methods.TOKENS_LIST, Nothing()).tokens
     show(shape, lambda: tokens_table(entries), lambda: plain(entries))
 
 
@@ -91,31 +85,15 @@ def delete(values: tuple[str, ...]) -> None:
     """Revoke tokens, of nodes or of users who were to sign up."""
     from pydantic import SecretStr
 
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.token_messages import TokenValue
 
     async def work(auth: AuthClient) -> None:
         for value in values:
-            await auth.call(methods.TOKENS_DELETE, messages.TokenValue(token=SecretStr(value)))
+            await auth.call(methods.TOKENS_DELETE, TokenValue(token=SecretStr(value)))
             console.out(f"Token {console.visible(value)} has been deleted")
 
     with_auth(work)
-
-
-def cluster_token(created: TokenCreated, ttl: timedelta) -> str:
-    """Return what the leaf's administrator needs, as the Secret that its TrustedCluster refers to."""
-    lines = [
-        f"The cluster token: {console.visible(created.entry.token)}",
-        f"It lets one cluster join this one as a leaf, once, within {format_duration(ttl)}.",
-        "On the leaf, put it into the Secret that its TrustedCluster refers to (tokenSecretRef):",
-        "",
-        "  apiVersion: v1",
-        "  kind: Secret",
-        "  metadata: {name: NAME}",
-        "  stringData:",
-        f'    token: "{console.visible(created.entry.token)}"',
-        f'    caPin: "{created.ca_pin}"',
-    ]
-    return "".join(f"{line}\n" for line in lines)
 
 
 def tokens_table(entries: Iterable[TokenEntry]) -> str:

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from runtime.api import messages, methods
+from runtime.api import methods
+from runtime.api.messages import Nothing
+from runtime.api.resource_messages import ResourceRef
 from runtime.cli import console
 from runtime.core.errors import NotFound
 from runtime.core.resources import TrustedCluster, decode
@@ -47,7 +49,7 @@ async def tell_trust(auth: AuthClient, names: Collection[str], *, missing: bool 
 async def _written(auth: AuthClient, name: str) -> TrustedCluster | None:
     """Return what auth has now; None if somebody has deleted it."""
     try:
-        ref = messages.ResourceRef(kind="TrustedCluster", name=name)
+        ref = ResourceRef(kind="TrustedCluster", name=name)
         document = await auth.call(methods.RESOURCES_GET, ref)
     except NotFound:
         return None
@@ -58,7 +60,7 @@ async def _standing(auth: AuthClient, name: str, digest: str) -> TrustStanding |
     """Return how it stands with that Secret, as soon as that is known; None if it takes longer."""
     found = None
     for _ in range(round(PATIENCE_SECONDS / LOOK_SECONDS)):
-        told = (await auth.call(methods.TRUSTED_STATUS, messages.Nothing())).clusters
+        told = (await auth.call(methods.TRUSTED_STATUS, Nothing())).clusters
         found = next((each for each in told if each.name == name and each.digest == digest), None)
         # Disabled: what was said of it before this document.
         if found is not None and found.reason not in (TrustReason.PENDING, TrustReason.DISABLED):

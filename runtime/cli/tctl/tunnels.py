@@ -33,9 +33,10 @@ def ls(shape: str) -> None:
 
     Example: tctl tunnels ls --format=json
     """
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.messages import Nothing
 
-    told = ask(methods.TUNNELS_LIST, messages.Nothing())
+    told = ask(methods.TUNNELS_LIST, Nothing())
     found = [(proxy.proxy_id, entry) for proxy in told.proxies for entry in proxy.tunnels]
     found.sort(key=lambda each: (each[1].cluster, str(each[0]), each[1].addr))
     show(shape, lambda: _text(found), lambda: [_plain(proxy, entry) for proxy, entry in found])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from runtime.api.client import AuthClient
-    from runtime.api.messages import Invite, UserEntry
+    from runtime.api.people_messages import Invite, UserEntry
 
 OtpType: TypeAlias = Literal["totp", "hotp"]
 
@@ -57,9 +57,10 @@ def add(name: str, logins: tuple[str, ...], ttl: timedelta, otp: OtpType, shape:
 
     LOGINS are the OS users it may log in to nodes as, with commas: joe,root. Without them it is NAME.
     """
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.people_messages import UserRequest
 
-    invite = ask(methods.USERS_CREATE, messages.UserRequest(name=name, logins=logins, ttl=ttl, otp=otp))
+    invite = ask(methods.USERS_CREATE, UserRequest(name=name, logins=logins, ttl=ttl, otp=otp))
     _show_invite(invite, ttl, shape)
 
 
@@ -75,9 +76,10 @@ def reset(name: str, ttl: timedelta, otp: OtpType, shape: str) -> None:
     Password and second factor are taken away and a new sign-up URL is printed. This also unlocks a user who is locked
     after too many failed logins.
     """
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.people_messages import InviteRequest
 
-    _show_invite(ask(methods.USERS_RESET, messages.InviteRequest(name=name, ttl=ttl, otp=otp)), ttl, shape)
+    _show_invite(ask(methods.USERS_RESET, InviteRequest(name=name, ttl=ttl, otp=otp)), ttl, shape)
 
 
 @connecting
@@ -89,12 +91,11 @@ def ls(*, everybody: bool, shape: str) -> None:
 
     With each stand the OS users that it may log in to nodes as.
     """
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.messages import Nothing
 
     entries = [
-        user
-        for user in ask(methods.USERS_LIST, messages.Nothing()).users
-        if everybody or user.status in ("active", "locked")
+        user for user in ask(methods.USERS_LIST, Nothing()).users if everybody or user.status in ("active", "locked")
     ]
     show(shape, lambda: _table(entries, everybody=everybody), lambda: plain(entries))
 
@@ -104,11 +105,12 @@ def ls(*, everybody: bool, shape: str) -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def delete(names: tuple[str, ...]) -> None:
     """Delete users, with their passwords and open invitations."""
-    from runtime.api import messages, methods
+    from runtime.api import methods
+    from runtime.api.messages import Name
 
     async def work(auth: AuthClient) -> None:
         for name in names:
-            await auth.call(methods.USERS_DELETE, messages.Name(name=name))
+            await auth.call(methods.USERS_DELETE, Name(name=name))
             console.out(f"User '{console.visible(name)}' has been deleted")
 
     with_auth(work)

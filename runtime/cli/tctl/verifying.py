@@ -12,7 +12,7 @@ from runtime.cli.tctl.source import reading
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from runtime.api.messages import RecordingEntry
+    from runtime.api.recording_messages import RecordingEntry
     from runtime.audit.reading import Source
 
 ANOTHER = "both files were written anew: the log's head is not the one that the cluster's storage has of it"

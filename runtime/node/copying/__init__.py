@@ -5,8 +5,10 @@
     channel      standard input, output and error of the process
     wire         packets of the SFTP protocol, version 3; pure
     attributes   modes, times and owners, as they go over the wire and onto a file
-    sftp         the SFTP server
-    sftp_files   what it has open
+    answers      answers of the SFTP protocol
+    paths        names that are made whole, or changed for nothing that is there
+    sftp         the SFTP server: the protocol around its operations
+    sftp_operations, sftp_files   what a client may ask for, and what it has open
     scp          the old protocol: `scp -f` (source)
     scp_sink     the old protocol: `scp -t` (sink)
 

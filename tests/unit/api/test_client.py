@@ -12,17 +12,21 @@ import pytest
 from pydantic import SecretStr
 
 from runtime.api import client as client_module
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.cluster_messages import Pong
+from runtime.api.messages import Nothing
+from runtime.api.people_messages import Invite, UserRequest
 from runtime.api.pipe import Pipe
+from runtime.api.resource_messages import ResourceEvent, ResourceQuery
 from runtime.api.session import Session
+from runtime.api.token_messages import TokenCreated, TokenRequest, TokenValue
 from runtime.api.wire import MAX_PENDING, Connection, Request
 from runtime.auth.dispatch import Dispatcher, EmitPiece
 from runtime.core.callers import Caller, CallerKind
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound, TeleportError, Unavailable
 
-PONG = m.Pong(cluster="main", version="1", time=datetime(2026, 1, 1, tzinfo=UTC), second_factor="otp")
+PONG = Pong(cluster="main", version="1", time=datetime(2026, 1, 1, tzinfo=UTC), second_factor="otp")
 
 
 class Servers:
@@ -65,17 +69,17 @@ async def client_of(servers: Servers) -> AsyncIterator[AuthClient]:
         await asyncio.gather(*servers.tasks)
 
 
-async def ping(client: AuthClient) -> m.Pong:
+async def ping(client: AuthClient) -> Pong:
     """Call ping, once more if the call itself is what notices the loss of a server."""
     try:
-        return await client.call(methods.PING, m.Nothing())
+        return await client.call(methods.PING, Nothing())
     except Unavailable as error:
         if "lost the connection" not in str(error):
             raise
-        return await client.call(methods.PING, m.Nothing())
+        return await client.call(methods.PING, Nothing())
 
 
-async def pong(caller: Caller, params: m.Nothing) -> m.Pong:
+async def pong(caller: Caller, params: Nothing) -> Pong:
     """Serve ping."""
     return PONG
 
@@ -85,7 +89,7 @@ async def test_a_call_is_typed_on_both_sides() -> None:
     servers = Servers(CallerKind.NODE)
     servers.dispatcher.on(methods.PING, pong)
     async with client_of(servers) as client:
-        assert await client.call(methods.PING, m.Nothing()) == PONG
+        assert await client.call(methods.PING, Nothing()) == PONG
 
 
 async def test_a_secret_arrives_and_shows_nowhere() -> None:
@@ -93,12 +97,12 @@ async def test_a_secret_arrives_and_shows_nowhere() -> None:
     servers = Servers(CallerKind.ADMIN)
     seen: list[str] = []
 
-    async def delete(caller: Caller, params: m.TokenValue) -> m.Nothing:
+    async def delete(caller: Caller, params: TokenValue) -> Nothing:
         seen.append(params.token.get_secret_value())
-        return m.Nothing()
+        return Nothing()
 
     servers.dispatcher.on(methods.TOKENS_DELETE, delete)
-    request = m.TokenValue(token=SecretStr("hunter2"))
+    request = TokenValue(token=SecretStr("hunter2"))
     assert "hunter2" not in repr(request) + str(request)
     async with client_of(servers) as client:
         await client.call(methods.TOKENS_DELETE, request)
@@ -109,13 +113,13 @@ async def test_the_table_refuses_a_caller_of_another_kind_and_tells() -> None:
     """A node may not add users; that it tried is told to audit."""
     servers = Servers(CallerKind.NODE)
 
-    async def create(caller: Caller, params: m.UserRequest) -> m.Invite:
+    async def create(caller: Caller, params: UserRequest) -> Invite:
         raise AssertionError("must not be reached")
 
     servers.dispatcher.on(methods.USERS_CREATE, create)
     async with client_of(servers) as client:
         with pytest.raises(AccessDenied, match=r"node may not call users\.create"):
-            await client.call(methods.USERS_CREATE, m.UserRequest(name="eve"))
+            await client.call(methods.USERS_CREATE, UserRequest(name="eve"))
     assert servers.refused == ["node me at 127.0.0.1 users.create"]
 
 
@@ -124,7 +128,7 @@ async def test_a_method_that_nobody_serves_is_not_found() -> None:
     servers = Servers(CallerKind.ADMIN)
     async with client_of(servers) as client:
         with pytest.raises(NotFound, match=r"users\.list"):
-            await client.call(methods.USERS_LIST, m.Nothing())
+            await client.call(methods.USERS_LIST, Nothing())
 
 
 async def test_wrong_params_are_named_without_their_value() -> None:
@@ -133,7 +137,7 @@ async def test_wrong_params_are_named_without_their_value() -> None:
     servers.dispatcher.on(methods.PING, pong)
     serve = servers.dispatcher.serve(servers.caller)
 
-    async def create(caller: Caller, params: m.TokenRequest) -> m.TokenCreated:
+    async def create(caller: Caller, params: TokenRequest) -> TokenCreated:
         raise AssertionError("must not be reached")
 
     async def emit(value: object) -> None:
@@ -152,7 +156,7 @@ async def test_an_answer_of_another_shape_is_told_as_such() -> None:
     servers.dispatcher.serve = lambda caller: _nonsense  # type: ignore[method-assign]  # a server that is not ours
     async with client_of(servers) as client:
         with pytest.raises(TeleportError, match="not a Pong"):
-            await client.call(methods.PING, m.Nothing())
+            await client.call(methods.PING, Nothing())
 
 
 async def _nonsense(method: str, params: object, emit: object) -> int:
@@ -175,7 +179,7 @@ async def test_the_next_server_is_used_when_one_is_lost() -> None:
 async def test_without_servers_it_says_how_to_name_one() -> None:
     """An empty list is a mistake of configuration."""
     with pytest.raises(Unavailable, match="no auth server") as caught:
-        await AuthClient(Servers(CallerKind.NODE).dial, list).call(methods.PING, m.Nothing())
+        await AuthClient(Servers(CallerKind.NODE).dial, list).call(methods.PING, Nothing())
     assert "--auth-server" in caught.value.hint
 
 
@@ -183,11 +187,11 @@ async def test_watching_goes_on_with_a_new_snapshot_after_a_loss() -> None:
     """The consumer of a watch sees a snapshot from each server it is moved to, and never an error."""
     servers = Servers(CallerKind.NODE)
 
-    async def watch(caller: Caller, params: m.ResourceQuery, emit: EmitPiece) -> m.Nothing:
-        await emit(m.ResourceEvent(snapshot=()))
-        await emit(m.ResourceEvent(deleted=params.kind))
+    async def watch(caller: Caller, params: ResourceQuery, emit: EmitPiece) -> Nothing:
+        await emit(ResourceEvent(snapshot=()))
+        await emit(ResourceEvent(deleted=params.kind))
         await asyncio.Event().wait()
-        return m.Nothing()
+        return Nothing()
 
     servers.dispatcher.on_stream(methods.RESOURCES_WATCH, watch)
     async with client_of(servers) as client, asyncio.timeout(10), aclosing(client.watch("Role")) as events:
@@ -201,7 +205,7 @@ async def test_watching_goes_on_with_a_new_snapshot_after_a_loss() -> None:
 def test_every_method_says_who_may_use_it() -> None:
     """No method is open to nobody but those that a newcomer needs."""
     open_to_nobody = {name for name, method in methods.METHODS.items() if CallerKind.NOBODY in method.callers}
-    assert open_to_nobody == {"ping", "authorities.list", "members.join"}
+    assert open_to_nobody == {"ping", "authorities.list", "authorities.prove", "members.join"}
     assert all(method.callers for method in methods.METHODS.values())
 
 
@@ -268,14 +272,14 @@ async def test_a_server_that_is_silent_while_a_call_waits_is_given_up() -> None:
     for opened in dials.open.values():
         opened.set()
     client = dials.client()
-    patient = asyncio.create_task(client.call(methods.PING, m.Nothing(), timeout=1000))
+    patient = asyncio.create_task(client.call(methods.PING, Nothing(), timeout=1000))
     await dials.peers["one:3025"].request()
     with pytest.raises(Unavailable, match=r"one:3025 did not answer ping within 0\.2 s"):
-        await client.call(methods.PING, m.Nothing(), timeout=0.2)
+        await client.call(methods.PING, Nothing(), timeout=0.2)
     with pytest.raises(Unavailable, match="lost the connection"):
         await asyncio.wait_for(patient, 10)
     answering = asyncio.create_task(dials.peers["two:3025"].answer_all())
-    assert await client.call(methods.PING, m.Nothing()) == PONG
+    assert await client.call(methods.PING, Nothing()) == PONG
     assert (client.server, dials.asked) == ("two:3025", ["one:3025", "two:3025"])
     await client.close()
     answering.cancel()
@@ -286,9 +290,9 @@ async def test_a_server_that_is_slow_in_one_thing_is_kept() -> None:
     dials = Dials("one:3025", "two:3025")
     dials.open["one:3025"].set()
     client, peer = dials.client(), dials.peers["one:3025"]
-    slow = asyncio.create_task(client.call(methods.PING, m.Nothing(), timeout=0.2))
+    slow = asyncio.create_task(client.call(methods.PING, Nothing(), timeout=0.2))
     await peer.request()
-    quick = asyncio.create_task(client.call(methods.PING, m.Nothing()))
+    quick = asyncio.create_task(client.call(methods.PING, Nothing()))
     await peer.answer(await peer.request())
     assert await quick == PONG
     with pytest.raises(Unavailable, match="did not answer"):
@@ -304,7 +308,7 @@ async def test_a_server_that_lets_nobody_in_does_not_delay(monkeypatch: pytest.M
     dials.open["two:3025"].set()
     client = dials.client()
     answering = asyncio.create_task(dials.peers["two:3025"].answer_all())
-    assert await asyncio.wait_for(client.call(methods.PING, m.Nothing()), 10) == PONG
+    assert await asyncio.wait_for(client.call(methods.PING, Nothing()), 10) == PONG
     assert (client.server, dials.asked) == ("two:3025", ["one:3025", "two:3025"])
     dials.open["one:3025"].set()
     assert await asyncio.wait_for(dials.peers["one:3025"].theirs.read(), 10) == b""
@@ -321,7 +325,7 @@ async def test_a_server_that_refuses_us_does_not_keep_us_from_another() -> None:
     dials.errors["one:3025"] = AccessDenied("one:3025 cannot prove that it is auth")
     client = dials.client()
     answering = asyncio.create_task(dials.peers["two:3025"].answer_all())
-    assert await client.call(methods.PING, m.Nothing()) == PONG
+    assert await client.call(methods.PING, Nothing()) == PONG
     answering.cancel()
     await dials.peers["two:3025"].theirs.close()
     dials.errors["two:3025"] = Unavailable("two:3025 refused the connection")
@@ -329,7 +333,7 @@ async def test_a_server_that_refuses_us_does_not_keep_us_from_another() -> None:
         while client.server is not None:  # noqa: ASYNC110 - the end of a conversation is no event of the client
             await asyncio.sleep(0)
     with pytest.raises(AccessDenied, match="cannot prove"):
-        await client.call(methods.PING, m.Nothing())
+        await client.call(methods.PING, Nothing())
     await client.close()
 
 
@@ -339,7 +343,7 @@ async def test_a_server_that_failed_is_asked_last() -> None:
     for opened in dials.open.values():
         opened.set()
     client = dials.client()
-    first = asyncio.create_task(client.call(methods.PING, m.Nothing()))
+    first = asyncio.create_task(client.call(methods.PING, Nothing()))
     await dials.peers["one:3025"].request()
     await dials.peers["one:3025"].theirs.close()
     with pytest.raises(Unavailable, match="lost the connection"):
@@ -347,7 +351,7 @@ async def test_a_server_that_failed_is_asked_last() -> None:
     dials.errors["two:3025"] = Unavailable("two:3025 refused the connection")
     dials.peers["one:3025"] = Peer()
     answering = asyncio.create_task(dials.peers["one:3025"].answer_all())
-    assert await client.call(methods.PING, m.Nothing()) == PONG
+    assert await client.call(methods.PING, Nothing()) == PONG
     assert dials.asked == ["one:3025", "two:3025", "one:3025"]
     await client.close()
     answering.cancel()
@@ -357,9 +361,9 @@ async def test_a_call_s_time_covers_the_dialling() -> None:
     """Nobody waits longer than asked for, and who gives up does not take the way to auth from the others."""
     dials = Dials("one:3025")
     client = dials.client()
-    patient = asyncio.create_task(client.call(methods.PING, m.Nothing()))
+    patient = asyncio.create_task(client.call(methods.PING, Nothing()))
     with pytest.raises(Unavailable, match=r"no auth server let us in within 0\.05 s") as caught:
-        await client.call(methods.PING, m.Nothing(), timeout=0.05)
+        await client.call(methods.PING, Nothing(), timeout=0.05)
     assert "3025" in caught.value.hint
     answering = asyncio.create_task(dials.peers["one:3025"].answer_all())
     dials.open["one:3025"].set()
@@ -373,7 +377,7 @@ async def test_closing_ends_a_dial_that_hangs() -> None:
     """Close returns though a server never answers, and who waited is told."""
     dials = Dials("one:3025")
     client = dials.client()
-    waiting = asyncio.create_task(client.call(methods.PING, m.Nothing()))
+    waiting = asyncio.create_task(client.call(methods.PING, Nothing()))
     async with asyncio.timeout(10):
         await dials.dialled.wait()
         await client.close()
@@ -410,7 +414,7 @@ async def test_hundreds_of_calls_at_once_are_within_what_a_server_takes() -> Non
     servers = Servers(CallerKind.NODE)
     served = 0
 
-    async def slow_pong(caller: Caller, params: m.Nothing) -> m.Pong:
+    async def slow_pong(caller: Caller, params: Nothing) -> Pong:
         nonlocal served
         served += 1
         await asyncio.sleep(0)
@@ -418,5 +422,58 @@ async def test_hundreds_of_calls_at_once_are_within_what_a_server_takes() -> Non
 
     servers.dispatcher.on(methods.PING, slow_pong)
     async with client_of(servers) as client:
-        answers = await asyncio.gather(*(client.call(methods.PING, m.Nothing()) for _ in range(3 * MAX_PENDING)))
+        answers = await asyncio.gather(*(client.call(methods.PING, Nothing()) for _ in range(3 * MAX_PENDING)))
     assert answers == [PONG] * served == [PONG] * 3 * MAX_PENDING
+
+
+async def test_a_retired_conversation_ends_once_its_calls_are_answered() -> None:
+    """What is asked afterwards goes by a new one, with who we are now; nothing that was asked is lost."""
+    servers = Servers(CallerKind.NODE)
+    servers.up = {"one:3025": True}
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(caller: Caller, params: Nothing) -> Pong:
+        if not asked.is_set():
+            asked.set()
+            await answer.wait()
+        return PONG
+
+    servers.dispatcher.on(methods.PING, slow)
+    async with client_of(servers) as client:
+        first = asyncio.create_task(client.call(methods.PING, Nothing()))
+        await asked.wait()
+        old = servers.tasks[0]
+        client.retire()
+        assert client.server is None
+        assert await client.call(methods.PING, Nothing()) == PONG
+        assert len(servers.tasks) == 2
+        assert not old.done()
+        answer.set()
+        assert await first == PONG
+        async with asyncio.timeout(30):
+            await old
+        assert client.server == "one:3025"
+
+
+async def test_what_is_followed_is_begun_anew_after_retiring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch goes on in a new conversation, and its server counts as none that has failed."""
+    monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(client_module, "MAX_PAUSE_SECONDS", 0.0)
+    servers = Servers(CallerKind.NODE)
+    turn = 0
+
+    async def watch(caller: Caller, params: ResourceQuery, emit: EmitPiece) -> Nothing:
+        nonlocal turn
+        turn += 1
+        await emit(ResourceEvent(deleted=f"turn {turn}"))
+        await asyncio.Event().wait()
+        return Nothing()
+
+    servers.dispatcher.on_stream(methods.RESOURCES_WATCH, watch)
+    async with client_of(servers) as client, aclosing(client.watch("User")) as events:
+        assert (await anext(events)).deleted == "turn 1"
+        client.retire()
+        client.retire()  # with no conversation there is nothing to do
+        async with asyncio.timeout(30):
+            assert (await anext(events)).deleted == "turn 2"
+        assert client._in_turn() == list(servers.up)

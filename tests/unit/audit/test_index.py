@@ -15,7 +15,7 @@ from runtime.audit.modes import Modes
 from runtime.audit.reading import MAX_LINE_BYTES, MAX_PRINT_BYTES, copy, entries
 from runtime.audit.recording import Script, frames, verify
 from runtime.core.errors import InvalidInput, NotFound
-from tests.unit.audit.recorded import Memory
+from tests.servers.recorded import Memory
 
 
 def recording(entry: int, total: int) -> Memory:
@@ -53,7 +53,7 @@ def test_what_it_says_is_so(entry: int, total: int) -> None:
         assert checkpoint.bytes == sum(frame.size for frame in before)
         assert checkpoint.size == [f"{size[0]}:{size[1]}" for frame in before if (size := frame.terminal)][-1]
         modes = Modes()
-        modes.feed(source.bytes[: checkpoint.bytes])
+        modes.feed(source.printed[: checkpoint.bytes])
         assert checkpoint.modes == modes.restore()
 
 
@@ -64,11 +64,11 @@ def test_at_once_or_bit_by_bit() -> None:
     extend(at_once, whole)
     growing = Memory(b"", b"")
     for end in range(0, len(whole.log) + 20_000, 20_000):
-        growing.log, growing.bytes = whole.log[:end], whole.bytes
+        growing.log, growing.printed = whole.log[:end], whole.printed
         before = bytes(bit_by_bit.lines)
         extend(bit_by_bit, growing)
         assert bit_by_bit.lines.startswith(before)
-    assert verify(io.BytesIO(whole.log), io.BytesIO(whole.bytes), verified) == []
+    assert verify(io.BytesIO(whole.log), io.BytesIO(whole.printed), verified) == []
     assert at_once.lines == bit_by_bit.lines == verified.lines
     assert at_once.lines.count(b"\n") > 3
 
@@ -133,11 +133,11 @@ def test_all_entries_from_anywhere() -> None:
     extend(indexer, source)
     source.index = bytes(indexer.lines)
     whole = list(entries(source))
-    assert b"".join(data for _, data in whole) == source.bytes
+    assert b"".join(data for _, data in whole) == source.printed
     assert max(len(data) for _, data in whole) == MAX_PRINT_BYTES
     assert all(len(data) == frame.size for frame, data in whole)
     *_, (_, place) = checkpoints(source)
-    assert b"".join(data for _, data in entries(source, log=place.log)) == source.bytes[place.bytes :]
+    assert b"".join(data for _, data in entries(source, log=place.log)) == source.printed[place.bytes :]
     copied = io.BytesIO()
     copy(source, "log", copied)
     assert copied.getvalue() == source.log

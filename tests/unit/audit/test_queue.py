@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from runtime.audit import queue as module
 from runtime.audit.queue import DAMAGED, FULL, NO_DISK, RETRY_SECONDS, EventQueue
+from tests.servers.full_disk import full_disk
 
 MIB = 1024**2
 
@@ -58,19 +55,6 @@ async def drain(queue: EventQueue, *, at_a_time: int = 256) -> list[bytes]:
         found.extend(batch.lines)
         queue.done(batch)
     return found
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Let no file become longer than the position is, nor than four events are: what is more ends as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (34, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 async def test_first_in_first_out(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from runtime.audit.modes import Modes
 from runtime.audit.reading import FileSource
 from runtime.audit.recording import Script
 from runtime.audit.replay import RESET, SHOWN_BYTES, Harmless, Reel
-from tests.unit.audit.recorded import Memory
+from tests.servers.recorded import Memory
 
 PIECES = ((1000, b"one "), (2000, b"two "), (62_000, b"three "), (63_000, b"four"))
 
@@ -99,23 +99,23 @@ def test_a_place_in_a_short_one(at: int, shown: bytes | None) -> None:
 @pytest.mark.parametrize("second", [0, 1, 250, 1800, 3000, 3599, 3600, 9999])
 def test_a_place_in_a_long_one(long: Memory, second: int, indexed: bool) -> None:
     """With an index and without: the modes, and the last of what there was; little is read."""
-    source = Memory(long.log, long.bytes, long.index if indexed else b"")
+    source = Memory(long.log, long.printed, long.index if indexed else b"")
     reel = Reel(source)
     shown = b"".join(reel.seek(second * 1000))
-    before = long.bytes.find(b"%06d " % second)
-    before = long.bytes.rfind(b"\n", 0, before) + 1 if before >= 0 else len(long.bytes)
+    before = long.printed.find(b"%06d " % second)
+    before = long.printed.rfind(b"\n", 0, before) + 1 if before >= 0 else len(long.printed)
     assert shown.startswith(RESET)
-    assert shown.endswith(long.bytes[max(0, before - SHOWN_BYTES) : before])
-    assert modes(shown) == modes(long.bytes[:before])
+    assert shown.endswith(long.printed[max(0, before - SHOWN_BYTES) : before])
+    assert modes(shown) == modes(long.printed[:before])
     assert len(shown) < 3 * SHOWN_BYTES + 1024
-    assert left(reel) == long.bytes[before:]
+    assert left(reel) == long.printed[before:]
     if indexed and second < 3000:
-        assert source.taken - len(long.bytes[before:]) < len(long.bytes) // 2 + len(long.log)
+        assert source.taken - len(long.printed[before:]) < len(long.printed) // 2 + len(long.log)
 
 
 def test_how_long_a_long_one_is(long: Memory) -> None:
     """Its end is read, and not what is before it."""
-    for source in (Memory(long.log, long.bytes, long.index), Memory(long.log, long.bytes)):
+    for source in (Memory(long.log, long.printed, long.index), Memory(long.log, long.printed)):
         assert Reel(source).length() == 3_600_000
         assert source.taken < len(long.log) + len(source.index)
 
@@ -125,7 +125,7 @@ def test_an_index_that_is_none_of_this_recording(long: Memory, change: object) -
     """It is not believed: places are found without it."""
     assert callable(change)
     wrong = b"".join(change(line) for line in long.index.splitlines(True))
-    reel = Reel(Memory(long.log, long.bytes, wrong))
+    reel = Reel(Memory(long.log, long.printed, wrong))
     shown = b"".join(reel.seek(1_800_000))
     assert b"001799 " in shown
     assert b"001800 " not in shown
@@ -160,10 +160,10 @@ def test_one_that_grows() -> None:
     reel = Reel(growing)
     shown = b""
     for end in range(0, len(whole.log) + 1, 7):
-        growing.log, growing.bytes = whole.log[:end], whole.bytes
+        growing.log, growing.printed = whole.log[:end], whole.printed
         shown += left(reel)
     growing.log = whole.log
-    assert shown + left(reel) == whole.bytes
+    assert shown + left(reel) == whole.printed
     assert reel.over
     half = Reel(recording(over=False))
     assert left(half)

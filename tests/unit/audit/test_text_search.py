@@ -176,6 +176,6 @@ def test_skimming_misses_nothing() -> None:
 def test_it_is_fast_enough() -> None:
     """Plain output goes by at far more than a disk's pace on a slow day."""
     recorded = Recorded([(1, b"Nov 22 10:00:00 host kernel: something happened with number 12345\r\n" * 150_000)])
-    began = time.monotonic()
+    began = time.process_time()
     assert look(recorded, "needle") == ([], "")
-    assert len(recorded.printed) / (time.monotonic() - began) > 5_000_000
+    assert len(recorded.printed) / (time.process_time() - began) > 5_000_000

@@ -10,7 +10,7 @@ import pytest
 from runtime.audit.reading import File
 from runtime.cli.recorded import BLOCK_BYTES, BLOCKS, ReadAhead
 from runtime.core.errors import Unavailable
-from tests.unit.audit.recorded import Memory
+from tests.servers.recorded import Memory
 
 SECONDS = 60.0
 
@@ -76,7 +76,7 @@ def test_little_is_kept() -> None:
     """However much is read."""
     memory = Memory(b"", bytes(2 * BLOCKS * BLOCK_BYTES))
     ahead = ReadAhead(memory)
-    for at in range(0, len(memory.bytes), BLOCK_BYTES):
+    for at in range(0, len(memory.printed), BLOCK_BYTES):
         ahead.read("bytes", at, 1)
     assert len(ahead._kept) <= BLOCKS
     assert len(ahead._coming) <= 3

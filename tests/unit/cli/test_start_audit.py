@@ -15,9 +15,9 @@ from runtime.cli.start_audit import open_log, sinks
 from runtime.cli.start_storage import auth_options
 from runtime.core.clock import SystemClock
 from runtime.core.errors import InvalidSettings
-from runtime.service.audit import Facility
 from runtime.service.checks import warnings
 from runtime.service.load import resolve
+from runtime.service.sections.audit import Facility
 from runtime.service.settings import Settings
 
 SECRET = "c2VjcmV0"

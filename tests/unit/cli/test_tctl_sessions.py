@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.session_messages import Participant, RunningSession, SessionReport
 from runtime.cli.tctl import sessions
 from runtime.core.callers import CallerKind
 from tests.servers.auth_thread import AuthThread, auth_thread
@@ -29,19 +29,19 @@ def auth(tmp_path: Path) -> Iterator[AuthThread]:
         yield running
 
 
-def report(auth: AuthThread, *running: m.RunningSession) -> None:
+def report(auth: AuthThread, *running: RunningSession) -> None:
     """Report as the node."""
 
     async def call(client: AuthClient) -> None:
-        told = m.SessionReport(boot=uuid.UUID(NODE), time=datetime.now(UTC), sessions=running)
+        told = SessionReport(boot=uuid.UUID(NODE), time=datetime.now(UTC), sessions=running)
         await client.call(methods.SESSIONS_REPORT, told)
 
     auth.local(CallerKind.NODE, NODE, call)
 
 
-def session(sid: str = SID, command: str = "", parties: tuple[m.Participant, ...] = ()) -> m.RunningSession:
+def session(sid: str = SID, command: str = "", parties: tuple[Participant, ...] = ()) -> RunningSession:
     """Return a session of joe."""
-    return m.RunningSession(
+    return RunningSession(
         sid=uuid.UUID(sid),
         user="joe",
         login="root",
@@ -72,7 +72,7 @@ def test_the_table(auth: AuthThread) -> None:
 
 def test_who_has_joined(auth: AuthThread) -> None:
     """Those who take part and those who watch are told apart."""
-    report(auth, session(parties=(m.Participant(user="ann", mode="peer"), m.Participant(user="bob", mode="observer"))))
+    report(auth, session(parties=(Participant(user="ann", mode="peer"), Participant(user="bob", mode="observer"))))
     assert "ann (peer), bob (observer)" in auth.tctl("sessions", "ls").out
 
 

@@ -22,7 +22,7 @@ def files(tmp_path: Path) -> Path:
     """Return one of the two files of a recording."""
     whole = recording()
     (tmp_path / f"{SID}.session.log").write_bytes(whole.log)
-    (tmp_path / f"{SID}.session.bytes").write_bytes(whole.bytes)
+    (tmp_path / f"{SID}.session.bytes").write_bytes(whole.printed)
     return tmp_path / f"{SID}.session.bytes"
 
 

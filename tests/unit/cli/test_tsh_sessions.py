@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from runtime.cli import tsh_run, tsh_ssh
 from runtime.cli.profile import Home, Wish
 from runtime.cli.tsh import tsh
-from runtime.cli.tsh_run import Copy, Session
+from runtime.cli.tsh_asked import AskedCopy, AskedSession
 from runtime.cli.tsh_ssh import Destination, Place
 from runtime.core.errors import InvalidInput, NotFound, TeleportError
 
@@ -41,31 +41,34 @@ def run(*arguments: str) -> int:
 @pytest.mark.parametrize(
     ("arguments", "session"),
     [
-        (["ssh", "db1"], Session("db1")),
-        (["root@db1"], Session("root@db1")),
-        (["root@db1", "ls", "-l", "/"], Session("root@db1", ("ls", "-l", "/"))),
-        (["ssh", "-l", "root", "db1", "ls", "-la"], Session("db1", ("ls", "-la"), login="root")),
-        (["ssh", "db1", "-p", "22", "-l", "root", "ls", "-p"], Session("db1", ("ls", "-p"), login="root", port=22)),
-        (["ssh", "db1", "--", "-x", "--"], Session("db1", ("-x", "--"))),
-        (["ssh", "-p22", "--", "db1", "-t", "x"], Session("db1", ("x",), port=22, options=("-t",))),
-        (["ssh", "-tt", "-AvN", "db1"], Session("db1", options=("-A", "-t", "-t", "-N", "-v"))),
+        (["ssh", "db1"], AskedSession("db1")),
+        (["root@db1"], AskedSession("root@db1")),
+        (["root@db1", "ls", "-l", "/"], AskedSession("root@db1", ("ls", "-l", "/"))),
+        (["ssh", "-l", "root", "db1", "ls", "-la"], AskedSession("db1", ("ls", "-la"), login="root")),
+        (
+            ["ssh", "db1", "-p", "22", "-l", "root", "ls", "-p"],
+            AskedSession("db1", ("ls", "-p"), login="root", port=22),
+        ),
+        (["ssh", "db1", "--", "-x", "--"], AskedSession("db1", ("-x", "--"))),
+        (["ssh", "-p22", "--", "db1", "-t", "x"], AskedSession("db1", ("x",), port=22, options=("-t",))),
+        (["ssh", "-tt", "-AvN", "db1"], AskedSession("db1", options=("-A", "-t", "-t", "-N", "-v"))),
         (
             ["ssh", "-L", "1:a:2", "-R1:b:2", "-D", "-3", "-o", "User=x", "-L", "3:c:4", "db1"],
-            Session("db1", options=("-L", "1:a:2", "-L", "3:c:4", "-R", "1:b:2", "-D", "-3", "-o", "User=x")),
+            AskedSession("db1", options=("-L", "1:a:2", "-L", "3:c:4", "-R", "1:b:2", "-D", "-3", "-o", "User=x")),
         ),
-        (["--cluster=leaf", "ssh", "db1"], Session("db1", cluster="leaf")),
-        (["--cluster=leaf", "ssh", "--cluster=other", "db1"], Session("db1", cluster="other")),
-        (["ssh", "env=a,role=db", "--parallel=3", "up"], Session("env=a,role=db", ("up",), parallel=3)),
-        (["ssh", "--builtin", "db1"], Session("db1", builtin=True)),
+        (["--cluster=leaf", "ssh", "db1"], AskedSession("db1", cluster="leaf")),
+        (["--cluster=leaf", "ssh", "--cluster=other", "db1"], AskedSession("db1", cluster="other")),
+        (["ssh", "env=a,role=db", "--parallel=3", "up"], AskedSession("env=a,role=db", ("up",), parallel=3)),
+        (["ssh", "--builtin", "db1"], AskedSession("db1", builtin=True)),
     ],
 )
-def test_ssh(asked: list[tuple[Wish, Session]], arguments: list[str], session: Session) -> None:
+def test_ssh(asked: list[tuple[Wish, AskedSession]], arguments: list[str], session: AskedSession) -> None:
     """Options stand before the host or right after it, as with ssh; the exit code is the session's."""
     assert run(*arguments) == 7
     assert asked[0][1] == session
 
 
-def test_whose_session_it_is(asked: list[tuple[Wish, Session]]) -> None:
+def test_whose_session_it_is(asked: list[tuple[Wish, AskedSession]]) -> None:
     """--proxy, --user and the rest work before the command, as in the manual, and after it."""
     assert run("--proxy=work", "--user=joe", "--ttl=60", "root@luna") == 7
     assert run("ssh", "--proxy=work", "--user=joe", "--ttl=60", "root@luna") == 7
@@ -94,14 +97,14 @@ def test_misused(asked: list[tuple[Wish, Any]], arguments: list[str]) -> None:
     assert asked == []
 
 
-def test_scp_and_sftp(asked: list[tuple[Wish, Copy]]) -> None:
+def test_scp_and_sftp(asked: list[tuple[Wish, AskedCopy]]) -> None:
     """Their options are passed on in the order in which they are known."""
     assert run("scp", "-rp", "-C", "-q", "-O", "-P", "22", "-l", "root", "a", "db1:b") == 7
     options = ("-r", "-p", "-C", "-q", "-O")
-    assert asked[0][1] == Copy(("a", "db1:b"), login="root", port=22, options=options)
+    assert asked[0][1] == AskedCopy(("a", "db1:b"), login="root", port=22, options=options)
     assert asked[0][1].openssh_options() == [*options, "-P", "22"]
     run("sftp", "-b", "-", "-P", "22", "root@db1:x")
-    assert asked[1][1] == Copy(("root@db1:x",), port=22, options=("-b", "-"))
+    assert asked[1][1] == AskedCopy(("root@db1:x",), port=22, options=("-b", "-"))
 
 
 def test_errors_end_as_with_ssh(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -12,91 +11,16 @@ import pytest
 
 from runtime.core.errors import AccessDenied
 from runtime.core.joining import JOIN_LOGIN, Mode
-from runtime.core.resources import Role, User
 from runtime.core.resources.authority import AuthorityType
 from runtime.core.session_access import Owned
 from runtime.node.authority import NodeAccess
-from runtime.pki.claims import HostClaims, MemberRole, UserClaims
+from runtime.pki.claims import HostClaims, MemberRole
 from runtime.pki.identity import UserIdentity
 from runtime.pki.keys import generate_key
-from runtime.pki.signing import sign_host, sign_user
+from runtime.pki.signing import sign_host
 from runtime.pki.trust import Signer, Trust
 from runtime.transport.guards import Peer
-
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-KEY = generate_key()
-USERS = Signer(AuthorityType.USER, "main", generate_key())
-HOSTS = Signer(AuthorityType.HOST, "main", generate_key())
-HOST_ID = "f84f7386-5e22-45ff-8f7d-b8079742e63f"
-HERE = Peer("127.0.0.1", 50000)
-
-
-class People:
-    """Users and roles that a test changes."""
-
-    def __init__(self) -> None:
-        self.users: dict[str, User] = {}
-        self._roles: dict[str, Role] = {}
-
-    @property
-    def roles(self) -> Mapping[str, Role]:
-        """All roles."""
-        return self._roles
-
-    def user(self, name: str) -> User:
-        """Return a user."""
-        if name not in self.users:
-            raise AccessDenied(f"there is no user {name}")
-        return self.users[name]
-
-    def declare(self, name: str, logins: list[str], *roles: str) -> None:
-        """Make or change a user."""
-        document = {"kind": "User", "metadata": {"name": name}, "spec": {"logins": logins, "roles": list(roles)}}
-        self.users[name] = User.model_validate({"apiVersion": "teleport.internal/v1", **document})
-
-    def role(self, name: str, **spec: Any) -> None:
-        """Make or change a role."""
-        document = {"kind": "Role", "metadata": {"name": name}, "spec": spec}
-        self._roles[name] = Role.model_validate({"apiVersion": "teleport.internal/v1", **document})
-
-
-class World:
-    """A node with what its decisions rest on, all of which a test can change."""
-
-    def __init__(self) -> None:
-        self.people = People()
-        self.people.declare("joe", ["joe", "root"])
-        self.now = NOW
-        self.trust = Trust([USERS.public, HOSTS.public])
-        self.labels = {"env": "prod"}
-        self.access = self.node()
-
-    def node(self, only_login: str | None = None) -> NodeAccess:
-        """Return what decides."""
-        return NodeAccess(
-            cluster="main",
-            trust=lambda: self.trust,
-            people=self.people,
-            labels=lambda: self.labels,
-            now=lambda: self.now,
-            only_login=only_login,
-        )
-
-    def identity(self, **claims: Any) -> UserIdentity:
-        """Return who shows a certificate with these claims."""
-        return self.access.validate("root", certificate(**claims), HERE)
-
-
-def certificate(signer: Signer = USERS, **claims: Any) -> bytes:
-    """Return a certificate for joe, of an hour."""
-    said = {
-        "user": "joe",
-        "cluster": "main",
-        "logins": ("joe", "root"),
-        "roles": ("user:joe",),
-        "ttl": timedelta(hours=1),
-    }
-    return sign_user(UserClaims(**{**said, **claims}), KEY.public, signer=signer, now=NOW, serial=1).line
+from tests.unit.node.guarded import HERE, HOST_ID, HOSTS, KEY, NOW, USERS, World, certificate
 
 
 @pytest.fixture
@@ -108,7 +32,7 @@ def world() -> World:
 def test_a_certified_user_gets_in_with_the_options_of_the_roles(world: World) -> None:
     """The grant is that of the roles as they are now; the strictest option counts."""
     world.people.role("strict", options={"maxSessions": 3, "fileCopy": False, "idleTimeout": "30m"})
-    world.people.declare("joe", ["root"], "strict")
+    world.people.declare("joe", "root", roles=("strict",))
     grant = world.access.authorise(world.identity(), "root")
     assert (grant.login, grant.max_sessions, grant.file_copy, grant.idle_timeout) == (
         "root",
@@ -134,7 +58,7 @@ def test_what_was_proved_once_is_asked_again(world: World) -> None:
     """Each call decides by what holds then: user, role, label, expiry, trust."""
     identity = world.identity()
     world.people.role("lab", deny={"nodeLabels": {"env": ["test"]}})
-    world.people.declare("joe", ["root"], "lab")
+    world.people.declare("joe", "root", roles=("lab",))
     world.access.authorise(identity, "root")
 
     world.labels = {"env": "test"}
@@ -162,7 +86,7 @@ def test_what_was_proved_once_is_asked_again(world: World) -> None:
 def test_a_login_must_be_in_the_certificate_and_in_the_roles(world: World) -> None:
     """One of the two is not enough."""
     identity = world.identity()
-    world.people.declare("joe", ["root", "admin"])
+    world.people.declare("joe", "root", "admin")
     with pytest.raises(AccessDenied, match="is for joe, root, not for 'admin'"):
         world.access.authorise(identity, "admin")
     with pytest.raises(AccessDenied, match="allows login 'joe' on this node"):
@@ -215,6 +139,25 @@ def test_who_may_know_why(world: World) -> None:
     assert world.access.holder(b"ssh-ed25519-cert-v01@openssh.com AAAA") is None
 
 
+def test_who_has_a_certificate_of_a_replaced_key_may_know_why(world: World) -> None:
+    """It lets nobody in, and its holder hears what to do; of the key that is believed nothing changes."""
+    old = USERS.public
+    world.trust = Trust([Signer(AuthorityType.USER, "main", generate_key()).public, HOSTS.public])
+    access = NodeAccess(
+        cluster="main",
+        trust=lambda: world.trust,
+        known=lambda: Trust([old, HOSTS.public]),
+        people=world.people,
+        labels=lambda: world.labels,
+        now=lambda: world.now,
+    )
+    with pytest.raises(AccessDenied, match="signed by a CA that is not trusted here") as caught:
+        access.validate("root", certificate(), HERE)
+    assert "tsh login" in caught.value.hint
+    assert access.holder(certificate()) == "joe"
+    assert world.access.holder(certificate()) is None
+
+
 def test_a_proof_by_a_key_that_now_is_another_authoritys(world: World) -> None:
     """The same key under another name does not count as the authority that signed."""
     identity = world.identity()
@@ -232,7 +175,7 @@ def joiner(world: World, **claims: Any) -> UserIdentity:
     """Return joe, let in for joining only, who may be root here and take part in the sessions of others."""
     allow = {"logins": ["root"], "nodeLabels": {"*": ["*"]}, "rules": [{"resources": ["session"], "verbs": ["join"]}]}
     world.people.role("peer", allow=allow)
-    world.people.declare("joe", [], "peer")
+    world.people.declare("joe", roles=("peer",))
     return world.access.validate(JOIN_LOGIN, certificate(join_sessions=True, **claims), HERE)
 
 

@@ -12,12 +12,11 @@ from runtime.core.errors import AccessDenied
 from runtime.core.joining import JOIN_LOGIN, Mode
 from runtime.core.resources.authority import AuthorityType
 from runtime.core.session_access import Owned
-from runtime.node.authority import NodeAccess
 from runtime.pki.claims import MemberClaims, MemberRole
 from runtime.pki.keys import generate_key
 from runtime.pki.signing import sign_member
 from runtime.pki.trust import Signer
-from tests.unit.node.test_node_authority import HERE, HOST_ID, KEY, NOW, USERS, World, certificate
+from tests.unit.node.guarded import HERE, HOST_ID, KEY, NOW, USERS, World, certificate
 
 ROOT_USERS = Signer(AuthorityType.USER, "root", generate_key())
 ROOT_HOSTS = Signer(AuthorityType.HOST, "root", generate_key())
@@ -27,22 +26,9 @@ class Leaf(World):
     """The node of a cluster that trusts the cluster `root`; `clusters` is what the test makes of that."""
 
     def __init__(self) -> None:
-        self.clusters: dict[str, TrustedPeer] = {}
         super().__init__()
         self.people.role("ops", allow={"logins": ["ops", "root"], "nodeLabels": {"env": ["prod"]}})
         self.trusts(allow_logins=("john",))
-
-    def node(self, only_login: str | None = None) -> NodeAccess:
-        """Return what decides."""
-        return NodeAccess(
-            cluster="main",
-            trust=lambda: self.trust,
-            people=self.people,
-            labels=lambda: self.labels,
-            now=lambda: self.now,
-            only_login=only_login,
-            clusters=lambda: self.clusters,
-        )
 
     def trusts(self, *, allow_logins: tuple[str, ...] = (), **role_map: tuple[str, ...]) -> None:
         """Trust the root, and map its people so from now on."""
@@ -198,3 +184,42 @@ def test_who_is_known_of_a_guest(leaf: Leaf) -> None:
     assert leaf.access.holder(certificate()) == "joe"
     stranger = Signer(AuthorityType.USER, "root", generate_key())
     assert leaf.access.holder(certificate(stranger, cluster="root")) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        ("nothing", ""),
+        ("no rights", ""),
+        ("joined anew with the same keys", ""),
+        ("succeeded by another key", ""),
+        ("other keys pinned", "trusted by other keys"),
+        ("no CA of its people", "no user CA of cluster root is trusted"),
+        ("not trusted", "is not trusted here any more"),
+    ],
+)
+def test_who_may_not_even_stay(leaf: Leaf, after: str, why: str) -> None:
+    """The end of trust ends what is open; narrower rights and a rotation of the root's CA end nothing."""
+    identity = leaf.access.validate("john", of_root("john"), HERE)
+    base = leaf.access.base_of(identity)
+    peer = leaf.clusters["root"]
+    other = (generate_key().public.line,)
+    changes: dict[str, dict[str, object]] = {
+        "nothing": {},
+        "no rights": {"allow_logins": ()},
+        "joined anew with the same keys": {"base": "new"},
+        "succeeded by another key": {"user_keys": other},
+        "no CA of its people": {"user_keys": ()},
+        "other keys pinned": {"user_keys": other, "base": "new"},
+    }
+    leaf.clusters = {"root": peer.model_copy(update=changes[after])} if after in changes else {}
+    assert why in leaf.access.end_of(identity, base)
+    assert bool(leaf.access.end_of(identity, base)) is bool(why)
+
+
+def test_people_of_this_cluster_stay(leaf: Leaf) -> None:
+    """Whatever becomes of others."""
+    identity = leaf.identity()
+    base = leaf.access.base_of(identity)
+    leaf.clusters = {}
+    assert (base, leaf.access.end_of(identity, base)) == ("", "")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.node.labels import CommandFailed, NodeLabels, as_value, output_of
-from runtime.service.settings import LabelCommand
+from runtime.service.sections.ssh import LabelCommand
 
 
 def command(name: str, *words: str, period: float = 60) -> LabelCommand:

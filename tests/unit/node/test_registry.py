@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.session_messages import MAX_RUNNING_SESSIONS, SessionKill, SessionQuery, SessionReport
 from runtime.api.wire import MAX_LINE_BYTES
 from runtime.audit.events import EventType
 from runtime.audit.queue import EventQueue
@@ -27,7 +27,7 @@ from runtime.node.party import MAX_GUESTS
 from runtime.node.registry import KILLED, MAX_COMMAND, TOLD_AFTER, Registry, Running
 from runtime.service.remote_audit import RemoteAudit
 from tests.unit.auth.world import ADMIN, World
-from tests.unit.node.test_party import Room
+from tests.unit.node.room import Room
 
 NODE = "00000000-0000-4000-8000-000000000001"
 SECOND = timedelta(seconds=1)
@@ -44,7 +44,7 @@ class Node:
         self.registry = Registry(self.running, self.client, self.audit, rng=random.Random(1))
         self.ended: list[tuple[str, str]] = []
         self.one_ended = asyncio.Event()
-        self.reports: list[m.SessionReport] = []
+        self.reports: list[SessionReport] = []
         self.call = self.client.call
         self.client.call = self._counted  # type: ignore[method-assign]
 
@@ -63,7 +63,7 @@ class Node:
 
     async def listed(self) -> list[str]:
         """Return the sessions that an administrator sees."""
-        listed = await self.world.call(ADMIN, methods.SESSIONS_LIST, m.SessionQuery())
+        listed = await self.world.call(ADMIN, methods.SESSIONS_LIST, SessionQuery())
         return [str(entry.session.sid) for entry in listed.sessions]
 
     async def until_listed(self, sid: str) -> None:
@@ -75,7 +75,7 @@ class Node:
         raise AssertionError(f"{sid} is not listed")
 
     async def _counted(self, method: Any, params: Any, **more: Any) -> Any:  # Any: of each method its own
-        if isinstance(params, m.SessionReport):
+        if isinstance(params, SessionReport):
             self.reports.append(params)
         return await self.call(method, params, **more)
 
@@ -197,7 +197,7 @@ async def test_an_order_ends_a_session(node: Node) -> None:
     try:
         async with asyncio.timeout(30):
             await node.until_listed(sid)
-            await node.world.call(ADMIN, methods.SESSIONS_KILL, m.SessionKill(sid=uuid.UUID(sid)))
+            await node.world.call(ADMIN, methods.SESSIONS_KILL, SessionKill(sid=uuid.UUID(sid)))
             await node.one_ended.wait()
         assert node.ended == [(sid, KILLED)]
         node.running.leave(other)
@@ -227,7 +227,7 @@ async def test_it_goes_on_when_auth_is_back(node: Node, monkeypatch: pytest.Monk
             await failing.wait()
             node.client._dial = dial
             await node.until_listed(sid)
-            await node.world.call(ADMIN, methods.SESSIONS_KILL, m.SessionKill(sid=uuid.UUID(sid)))
+            await node.world.call(ADMIN, methods.SESSIONS_KILL, SessionKill(sid=uuid.UUID(sid)))
             await node.one_ended.wait()
     finally:
         obeying.cancel()
@@ -236,7 +236,7 @@ async def test_it_goes_on_when_auth_is_back(node: Node, monkeypatch: pytest.Monk
 
 def test_a_node_with_more_sessions_than_a_report_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The report says that it does not tell of all."""
-    monkeypatch.setattr(m, "MAX_RUNNING_SESSIONS", 3)
+    monkeypatch.setattr(registry, "MAX_RUNNING_SESSIONS", 3)
     clock = ManualClock(datetime(2026, 11, 22, tzinfo=UTC))
     running = Running(clock.now)
     complete = []
@@ -255,7 +255,7 @@ def test_the_largest_report_is_a_message() -> None:
         room.join("u" * 63, Mode.OBSERVER)
     clock = ManualClock(datetime(2026, 11, 22, tzinfo=UTC))
     running = Running(clock.now)
-    for _ in range(m.MAX_RUNNING_SESSIONS):
+    for _ in range(MAX_RUNNING_SESSIONS):
         sid = str(uuid.uuid4())
         running.enter(
             sid, user="u" * 63, login="l" * 32, command="\x01" * 9999, interactive=True, end=print, party=room.party
@@ -298,6 +298,6 @@ async def test_who_joins_is_told_to_auth(node: Node) -> None:
     await node.registry.step()
     told = [[(one.user, one.mode) for one in report.sessions[0].parties] for report in node.reports]
     assert told == [[], [("ann", "peer")], [("ann", "peer"), ("eve", "observer")], [("eve", "observer")]]
-    (entry,) = (await node.world.call(ADMIN, methods.SESSIONS_LIST, m.SessionQuery())).sessions
+    (entry,) = (await node.world.call(ADMIN, methods.SESSIONS_LIST, SessionQuery())).sessions
     assert entry.session.joinable
     assert [one.user for one in entry.session.parties] == ["eve"]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.recording_messages import RecordingEnd, RecordingPiece, RecordingQuery, RecordingRead, RecordingSession
 from runtime.api.session import Stream
 from runtime.api.wire import Json
 from runtime.audit.events import EventType
@@ -31,7 +31,7 @@ from runtime.node import uploader
 from runtime.node.recording import Recordings
 from runtime.node.spool import RESERVE_BYTES, Recorder, Spool
 from runtime.node.uploader import Uploader
-from runtime.service.settings import Recording
+from runtime.service.sections.ssh import Recording
 
 CLOCK = SystemClock()
 NODE, OTHER = (str(uuid.uuid4()) for _ in range(2))
@@ -113,7 +113,7 @@ async def test_from_the_session_to_auth(world: World) -> None:
     upload = Uploader(world.spool, world.client())
     await upload.step()
     admin = world.client(CallerKind.ADMIN, str(uuid.uuid4()))
-    (entry,) = (await admin.call(methods.RECORDINGS_LIST, m.RecordingQuery())).recordings
+    (entry,) = (await admin.call(methods.RECORDINGS_LIST, RecordingQuery())).recordings
     assert (str(entry.session.sid), entry.session.user, entry.node, entry.over) == (sid, "joe", NODE, False)
     recorder.output(b"bye")
     recorder.close({"exitCode": 0})
@@ -124,12 +124,12 @@ async def test_from_the_session_to_auth(world: World) -> None:
     assert sorted(path.name for path in world.kept.iterdir()) == [f"{sid}.session.bytes", f"{sid}.session.log"]
     assert {path.stat().st_mode & 0o777 & ~0o640 for path in world.kept.iterdir()} == {0}
     assert world.problems(world.kept, sid) == []
-    (entry,) = (await admin.call(methods.RECORDINGS_LIST, m.RecordingQuery(user="joe"))).recordings
+    (entry,) = (await admin.call(methods.RECORDINGS_LIST, RecordingQuery(user="joe"))).recordings
     assert (entry.over, entry.size) == (True, 200_009)
     assert entry.session.started == datetime(2017, 2, 4, 0, 46, tzinfo=UTC)
-    read = await admin.call(methods.RECORDING_READ, m.RecordingRead(sid=uuid.UUID(sid), part="bytes", offset=200_000))
+    read = await admin.call(methods.RECORDING_READ, RecordingRead(sid=uuid.UUID(sid), part="bytes", offset=200_000))
     assert read.data == b"xxxxxxbye"
-    assert (await admin.call(methods.RECORDINGS_LIST, m.RecordingQuery(user="eve"))).recordings == ()
+    assert (await admin.call(methods.RECORDINGS_LIST, RecordingQuery(user="eve"))).recordings == ()
 
 
 async def test_output_within_a_moment_is_one_entry(world: World) -> None:
@@ -233,15 +233,15 @@ async def test_a_node_touches_no_session_of_another(world: World) -> None:
     sid, recorder = world.begin()
     recorder.output(b"hello")
     await Uploader(world.spool, world.client()).step()
-    session = m.RecordingSession(sid=uuid.UUID(sid), user="joe", login="root", started=CLOCK.now())
+    session = RecordingSession(sid=uuid.UUID(sid), user="joe", login="root", started=CLOCK.now())
     other = world.client(name=OTHER)
     with pytest.raises(AccessDenied, match="not a session of node"):
-        await other.call(methods.RECORDING_APPEND, m.RecordingPiece(session=session, part="log", offset=0, data=b"x"))
+        await other.call(methods.RECORDING_APPEND, RecordingPiece(session=session, part="log", offset=0, data=b"x"))
     with pytest.raises(AccessDenied, match="not a session of node"):
-        await other.call(methods.RECORDING_END, m.RecordingEnd(session=session, sizes={}))
+        await other.call(methods.RECORDING_END, RecordingEnd(session=session, sizes={}))
     for kind in (CallerKind.NODE, CallerKind.USER, CallerKind.NOBODY):
         with pytest.raises(AccessDenied):
-            await world.client(kind).call(methods.RECORDING_READ, m.RecordingRead(sid=uuid.UUID(sid), part="bytes"))
+            await world.client(kind).call(methods.RECORDING_READ, RecordingRead(sid=uuid.UUID(sid), part="bytes"))
     recorder.close({})
 
 
@@ -258,10 +258,10 @@ async def test_a_session_id_is_a_uuid(world: World, sid: str) -> None:
 async def test_pieces_twice_late_or_of_a_file_that_is_a_link(world: World, tmp_path: Path) -> None:
     """What is there already is left out, what does not follow is not taken, and no link is followed."""
     node = world.client()
-    session = m.RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=CLOCK.now())
+    session = RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=CLOCK.now())
 
     async def send(offset: int, data: bytes) -> int:
-        piece = m.RecordingPiece(session=session, part="bytes", offset=offset, data=data)
+        piece = RecordingPiece(session=session, part="bytes", offset=offset, data=data)
         return (await node.call(methods.RECORDING_APPEND, piece)).size
 
     assert [await send(0, b"hello"), await send(0, b"hello"), await send(3, b"lo wo"), await send(99, b"x")] == [
@@ -293,7 +293,7 @@ async def test_another_auth_server_takes_over(world: World) -> None:
     await upload.step()
     assert world.problems(world.kept, sid) == []
     with pytest.raises(NotFound):
-        await world.client(CallerKind.ADMIN).call(methods.RECORDING_READ, m.RecordingRead(sid=uuid.uuid4(), part="log"))
+        await world.client(CallerKind.ADMIN).call(methods.RECORDING_READ, RecordingRead(sid=uuid.uuid4(), part="log"))
 
 
 async def test_what_is_no_recording_stays_where_it_is(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from aiohttp.web import Application, Request
 from yarl import URL
 
 from runtime.api.client import AuthClient
-from runtime.api.messages import SignedRequest
+from runtime.api.people_messages import SignedRequest
 from runtime.api.session import Stream
 from runtime.core.errors import Unavailable
 from runtime.proxy.cluster import Alone

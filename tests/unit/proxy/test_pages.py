@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from aiohttp import web
 
-from runtime.api.messages import SignupForm
+from runtime.api.people_messages import SignupForm
 from runtime.proxy.faults import Fault
 from runtime.proxy.pages import STYLE, Pages, otp_secret
 

@@ -9,11 +9,12 @@ from typing import Any, cast
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from runtime.api import messages as m
+from runtime.api.people_messages import SignedRequest
+from runtime.api.recording_messages import MAX_RECORDING_BYTES, RecordingData, RecordingRead
 from runtime.core.errors import InvalidInput, NotFound
 from runtime.proxy.recordings import RecordingRoutes
 
-SIGNED = m.SignedRequest(method="GET", target="/webapi", certificate=b"joe", signature=b"xxx", time="now")
+SIGNED = SignedRequest(method="GET", target="/webapi", certificate=b"joe", signature=b"xxx", time="now")
 SID = "4c146ec8-eab6-41e6-b1b3-40167e68e931"
 
 
@@ -21,12 +22,12 @@ class Auth:
     """Auth, which gives a few bytes."""
 
     def __init__(self) -> None:
-        self.asked: list[m.RecordingRead] = []
+        self.asked: list[RecordingRead] = []
 
-    async def call(self, method: object, params: m.RecordingRead) -> m.RecordingData:
+    async def call(self, method: object, params: RecordingRead) -> RecordingData:
         """Take note of what is asked for."""
         self.asked.append(params)
-        return m.RecordingData(data=b"hi")
+        return RecordingData(data=b"hi")
 
 
 def routes(auth: Auth) -> RecordingRoutes:
@@ -45,11 +46,11 @@ async def ask(auth: Auth, path: str) -> str:
 @pytest.mark.parametrize(
     ("query", "offset", "size"),
     [
-        ("", 0, m.MAX_RECORDING_BYTES),
-        ("?offset=77", 77, m.MAX_RECORDING_BYTES),
+        ("", 0, MAX_RECORDING_BYTES),
+        ("?offset=77", 77, MAX_RECORDING_BYTES),
         ("?offset=77&size=5", 77, 5),
         ("?size=0", 0, 1),
-        ("?size=99999999", 0, m.MAX_RECORDING_BYTES),
+        ("?size=99999999", 0, MAX_RECORDING_BYTES),
     ],
 )
 @pytest.mark.parametrize("part", ["bytes", "log", "index"])

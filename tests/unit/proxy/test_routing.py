@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.api.messages import Presence, PresenceEntry
+from runtime.api.member_messages import Presence, PresenceEntry
 from runtime.core.callers import CallerKind
 from runtime.core.errors import InvalidInput, NotFound
 from runtime.proxy.routing import MAX_LISTED, MAX_WISH, Wish, check_cluster, newest, parse_wish, route

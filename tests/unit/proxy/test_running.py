@@ -11,24 +11,24 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.session import Stream
+from runtime.api.session_messages import Participant, RunningSession, SessionEntry, SessionList, SessionQuery
 from runtime.core.errors import Unavailable
 from tests.unit.proxy.world import World
 
 Client = TestClient[Request, Application]
 SID = uuid.UUID("3f0c8b1e-6f0e-4c7e-9d55-0f3a2f6f1f2a")
-ENTRY = m.SessionEntry(
-    session=m.RunningSession(
+ENTRY = SessionEntry(
+    session=RunningSession(
         sid=SID,
         user="joe",
         login="root",
         started=datetime(2026, 11, 22, 20, 1, 2, tzinfo=UTC),
         interactive=True,
         joinable=True,
-        parties=(m.Participant(user="ann", mode="peer"),),
+        parties=(Participant(user="ann", mode="peer"),),
     ),
     node="5f0f3f43-8e9f-4d5e-9f3c-3b1b8e4f2a10",
     hostname="db1",
@@ -38,7 +38,7 @@ ENTRY = m.SessionEntry(
 class Proxy:
     """An HTTP client of the proxy's application, and what that has asked auth for."""
 
-    def __init__(self, client: Client, world: World, asked: list[m.SessionQuery]) -> None:
+    def __init__(self, client: Client, world: World, asked: list[SessionQuery]) -> None:
         self.client = client
         self.asked = asked
         self.joe = world.login("joe")
@@ -54,15 +54,15 @@ async def proxy() -> AsyncIterator[Proxy]:
     """Yield the proxy; auth tells of one session, whatever it is asked for."""
     world = World()
     world.declare_user("joe", "root")
-    asked: list[m.SessionQuery] = []
+    asked: list[SessionQuery] = []
 
     async def nowhere(server: str) -> Stream:
         raise Unavailable(f"nobody is at {server}")
 
-    async def call(method: object, query: m.SessionQuery) -> m.SessionList:
+    async def call(method: object, query: SessionQuery) -> SessionList:
         assert method is methods.SESSIONS_LIST
         asked.append(query)
-        return m.SessionList(sessions=(ENTRY,))
+        return SessionList(sessions=(ENTRY,))
 
     auth = AuthClient(nowhere, lambda: ["auth:3025"])
     auth.call = call  # type: ignore[method-assign, assignment]

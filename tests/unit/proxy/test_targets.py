@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runtime.api.messages import Presence, PresenceEntry
+from runtime.api.member_messages import Presence, PresenceEntry
 from runtime.core.callers import CallerKind
 from runtime.core.errors import Unavailable
 from runtime.proxy.targets import Targets
-from runtime.service.settings import OpenSSHServer
+from runtime.service.sections.proxy import OpenSSHServer
 
 SERVER = OpenSSHServer.model_validate({"name": "old", "addr": "10.0.0.7", "labels": {"env": "prod"}})
 NODE = Presence(id=uuid.UUID(int=1), kind=CallerKind.NODE, name="db1", addr="10.0.0.1:3022")

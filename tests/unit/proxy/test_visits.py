@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from runtime.api.messages import PresenceEntry
+from runtime.api.member_messages import PresenceEntry
 from runtime.api.proving import Unauthenticated
 from runtime.api.signed import AUTHORIZATION_HEADER, CERTIFICATE_HEADER, SCHEME, TIME_HEADER, signed_headers
 from runtime.api.trust_messages import RoleMapping, TrustedPeer

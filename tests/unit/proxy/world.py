@@ -5,22 +5,20 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
 from runtime.api.client import AuthClient
-from runtime.api.messages import Presence
+from runtime.api.member_messages import Presence
 from runtime.api.proving import Claim
 from runtime.api.signed import signed_headers
 from runtime.audit.events import EventType
 from runtime.audit.log import Field
 from runtime.core.callers import CallerKind
 from runtime.core.clock import ManualClock
-from runtime.core.errors import AccessDenied
-from runtime.core.resources import Conditions, Role, RoleMetadata, RoleSpec, User, UserMetadata, UserSpec
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki.claims import UserClaims
 from runtime.pki.keys import PrivateKey, generate_key
@@ -33,23 +31,9 @@ from runtime.proxy.lists import ClusterLists
 from runtime.proxy.recordings import RecordingRoutes
 from runtime.proxy.running import RunningRoutes
 from runtime.proxy.signed import SignedRequests
+from tests.servers.declared_people import People
 
 NOW = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
-
-
-@dataclass
-class People:
-    """Users and roles that a test declares."""
-
-    users: dict[str, User] = field(default_factory=dict)
-    roles: dict[str, Role] = field(default_factory=dict)
-
-    def user(self, name: str) -> User:
-        """Return a user."""
-        try:
-            return self.users[name]
-        except KeyError:
-            raise AccessDenied(f"there is no user {name}") from None
 
 
 class Recorder:
@@ -96,12 +80,11 @@ class World:
 
     def declare_user(self, name: str, *logins: str, roles: tuple[str, ...] = ()) -> None:
         """Create or replace a user."""
-        self.people.users[name] = User(metadata=UserMetadata(name=name), spec=UserSpec(logins=logins, roles=roles))
+        self.people.declare(name, *logins, roles=roles)
 
     def declare_role(self, name: str, *logins: str, **labels: str) -> None:
         """Create or replace a role that allows logins on nodes with these labels."""
-        allowed = Conditions(logins=logins, node_labels={key: (value,) for key, value in labels.items()})
-        self.people.roles[name] = Role(metadata=RoleMetadata(name=name), spec=RoleSpec(allow=allowed))
+        self.people.role(name, allow={"logins": logins, "nodeLabels": {key: [value] for key, value in labels.items()}})
 
     def add_node(self, name: str, addr: str = "10.0.0.1:3022", **labels: str) -> Presence:
         """Have one more node; its id starts with its number, and has no letters in it."""

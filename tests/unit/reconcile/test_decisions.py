@@ -19,6 +19,7 @@ from runtime.core.resources import (
     User,
 )
 from runtime.core.resources.token import digest_of
+from runtime.core.resources.trusted_cluster import means_of
 from runtime.reconcile import SECRET, Action, Actual, Desired, Owner, Reason, decide, decide_removal
 from tests.unit.reconcile.documents import ADOPT, NOW, TCTL, TEAM, VALUE, placed, role, token, trusted_cluster, user
 
@@ -284,7 +285,7 @@ def test_a_trusted_cluster_needs_its_secret() -> None:
     for there in (None, actual(trusted_cluster())):
         step = decide(Desired(trusted_cluster()), there, TCTL, now=NOW)
         assert [each.reason for each in step.findings] == [Reason.NO_SECRET]
-    given = trusted_cluster().with_value('{"ca": "one"}').with_origin(Origin.TCTL)
+    given = trusted_cluster().given(means_of('{"ca": "one"}')).with_origin(Origin.TCTL)
     step = decide(Desired(trusted_cluster()), actual(given), TCTL, now=NOW)
     assert (step.action, step.findings) == (Action.UNCHANGED, ())
 
@@ -296,11 +297,27 @@ def test_what_comes_from_the_secret_of_a_trusted_cluster() -> None:
     assert isinstance(step.resource, TrustedCluster)
     assert step.resource.metadata.means is not None
     assert step.resource.metadata.means.token == "first"
-    spent = step.resource.with_means(step.resource.metadata.means.model_copy(update={"token": None}))
+    spent = step.resource.with_means(step.resource.metadata.means.without_token())
     assert decide(Desired(trusted_cluster(), one), actual(spent), TCTL, now=NOW).action is Action.UNCHANGED
     step = decide(Desired(trusted_cluster(), two), actual(spent), TCTL, now=NOW)
     assert step.action is Action.UPDATE
     assert [(change.path, change.old, change.new) for change in step.changes] == [(("secret",), SECRET, SECRET)]
+
+
+def test_who_cannot_ask_auth_gives_it_sealed() -> None:
+    """A box differs each time that it is made: what counts is whether the Secret holds something else."""
+    first, again, other = (
+        means_of(value).model_copy(update={"token": None, "box": box})
+        for value, box in (('{"token": "a"}', "one"), ('{"token": "a"}', "two"), ('{"token": "b"}', "three"))
+    )
+    step = decide(Desired(trusted_cluster(), means=first), None, TCTL, now=NOW)
+    assert isinstance(step.resource, TrustedCluster)
+    assert step.resource.metadata.means == first
+    there = actual(step.resource)
+    assert decide(Desired(trusted_cluster(), means=again), there, TCTL, now=NOW).action is Action.UNCHANGED
+    step = decide(Desired(trusted_cluster(), means=other), there, TCTL, now=NOW)
+    assert isinstance(step.resource, TrustedCluster)
+    assert (step.action, step.resource.metadata.means) == (Action.UPDATE, other)
 
 
 def test_a_revision_is_of_what_was_seen() -> None:

@@ -7,7 +7,8 @@ import pytest
 from runtime.core.errors import InvalidSettings
 from runtime.service.flags import Flags, parse_flags, with_flags
 from runtime.service.load import resolve
-from runtime.service.settings import LogOutput, Settings, Severity
+from runtime.service.sections.teleport import LogOutput, Severity
+from runtime.service.settings import Settings
 from runtime.service.values import Address, Role
 
 FILE = """

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.member_messages import Heartbeat, Presence
+from runtime.api.resource_messages import ResourceDocument, ResourceEvent
 from runtime.api.session import Stream
 from runtime.audit.log import EventLog
 from runtime.auth.declared import Declared
@@ -26,7 +27,7 @@ from runtime.service import following
 from runtime.service.directory import Directory
 from runtime.service.following import Following
 from runtime.service.identity import DataDir
-from tests.unit.core.test_access import role, user
+from tests.unit.core.declared import role, user
 
 CLOCK = SystemClock()
 NODE = "0b9d3a3c-4b52-4b0f-9a0e-6f1f6f0f7c11"
@@ -169,12 +170,12 @@ async def test_what_cannot_be_read_is_as_good_as_none(world: World, caplog: pyte
     known = following.Followed(Role)
     dev = role("dev", "{allow: {logins: [dev]}}")["dev"].with_origin(Origin.TCTL)
     text = encode(dev).decode()
-    known.take(m.ResourceEvent(put=m.ResourceDocument(document=text)))
+    known.take(ResourceEvent(put=ResourceDocument(document=text)))
     assert set(known.by_name) == {"dev"}
-    known.take(m.ResourceEvent(put=m.ResourceDocument(document=text.replace('"logins"', '"logins": 5, "x"'))))
+    known.take(ResourceEvent(put=ResourceDocument(document=text.replace('"logins"', '"logins": 5, "x"'))))
     assert not known.by_name
     assert "stored Role 'dev' cannot be read" in caplog.text
-    known.take(m.ResourceEvent(put=m.ResourceDocument(document="nonsense")))
+    known.take(ResourceEvent(put=ResourceDocument(document="nonsense")))
     assert not known.by_name
 
 
@@ -191,9 +192,9 @@ async def test_one_user_that_cannot_be_read_keeps_no_other_out(world: World) -> 
 
 async def test_the_list_of_nodes_goes_on_while_auth_is_away(world: World) -> None:
     """Who is in it may still be there. Without any list there is an error."""
-    presence = m.Presence.model_validate({"id": NODE, "kind": "node", "name": "luna", "addr": "127.0.0.1:3022"})
+    presence = Presence.model_validate({"id": NODE, "kind": "node", "name": "luna", "addr": "127.0.0.1:3022"})
     async with world.client() as auth:
-        await auth.call(methods.HEARTBEAT, m.Heartbeat(presence=presence))
+        await auth.call(methods.HEARTBEAT, Heartbeat(presence=presence))
         directory = Directory(auth)
         assert [node.name for node in await directory.nodes()] == ["luna"]
         auth._dial = away

@@ -19,7 +19,7 @@ from runtime.core.clock import Clock, ManualClock, SystemClock
 from runtime.core.errors import AccessDenied, InvalidSettings, Unavailable
 from runtime.pki.keys import generate_key
 from runtime.service.identity import DataDir, identities_of
-from runtime.service.joining import obtain
+from runtime.service.joining import REFUSED_SECONDS, obtain
 from runtime.service.member import AuthServers
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -97,6 +97,52 @@ async def test_a_token_in_a_file_that_comes_later(address: str, tmp_path: Path) 
 
     assert await start(tmp_path / "data", address, token=str(file), pause=pause)
     assert pauses == 2
+
+
+async def test_a_refused_token_in_a_file_is_waited_out(
+    address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine whose file holds a token that is not good any more says so once, and joins with the next one."""
+    file, pauses = tmp_path / "token", 0
+    file.write_text("f" * 32)
+
+    async def pause(_: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 3:
+            file.unlink()
+        if pauses == 5:
+            file.write_text(TOKEN)
+
+    assert await start(tmp_path / "data", address, token=str(file), pause=pause)
+    assert pauses == 5
+    (said,) = [each.getMessage() for each in caplog.records if "may not join" in each.getMessage()]
+    assert said.startswith("this machine may not join the cluster: the token is not valid")
+    assert said.endswith(f"Trying again with what comes into {file}.")
+
+
+async def test_a_refused_token_is_shown_again_after_minutes(
+    address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same content is not shown over and over: once in five minutes, since it may be a clock that was wrong."""
+    file, waited = tmp_path / "token", 0.0
+    file.write_text("f" * 32)
+
+    async def pause(seconds: float) -> None:
+        nonlocal waited
+        waited += seconds
+        if waited > 2 * REFUSED_SECONDS:
+            raise Unavailable("the test has seen enough")
+
+    with pytest.raises(Unavailable, match="enough"):
+        await start(tmp_path / "data", address, token=str(file), pause=pause)
+    assert sum("may not join" in each.getMessage() for each in caplog.records) == 3
+
+
+async def test_a_refused_token_that_was_given_as_such_ends_it(address: str, tmp_path: Path) -> None:
+    """Nothing can come in the place of a token on the command line: the start fails, and says why."""
+    with pytest.raises(AccessDenied, match="may not join the cluster: the token is not valid"):
+        await start(tmp_path / "data", address, token="f" * 32)
 
 
 async def test_an_identity_that_has_ended_needs_a_token(address: str, tmp_path: Path) -> None:

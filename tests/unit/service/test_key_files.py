@@ -12,7 +12,7 @@ from runtime.pki.export import export_authority
 from runtime.pki.keys import generate_key
 from runtime.pki.trust import AuthorityKey, Trust
 from runtime.service.key_files import MAX_FILE_BYTES, check_foreign, read_trusted_clusters
-from runtime.service.settings import TrustedClusterFile
+from runtime.service.sections.auth import TrustedClusterFile
 
 USER = AuthorityKey(AuthorityType.USER, "main", generate_key().public)
 HOST = AuthorityKey(AuthorityType.HOST, "main", generate_key().public)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runtime.core.durations import format_duration
 from runtime.core.errors import InvalidInput
 from runtime.service.labels import Labels, parse_labels
-from runtime.service.settings import LabelCommand
+from runtime.service.sections.ssh import LabelCommand
 
 
 def command(name: str, *words: str, seconds: int) -> LabelCommand:

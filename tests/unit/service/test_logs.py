@@ -12,7 +12,7 @@ import pytest
 
 from runtime.core.errors import InvalidSettings
 from runtime.service.logs import Lines, configure, one_line, set_severity
-from runtime.service.settings import Log, LogOutput, Severity
+from runtime.service.sections.teleport import Log, LogOutput, Severity
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ from runtime.backend.options import DynamoDBOptions, EtcdOptions, SqliteOptions
 from runtime.core.errors import InvalidSettings
 from runtime.service.flags import parse_flags
 from runtime.service.load import resolve
-from runtime.service.settings import AuthenticationType, LogOutput, SecondFactor, Severity
+from runtime.service.sections.auth import AuthenticationType, SecondFactor
+from runtime.service.sections.teleport import LogOutput, Severity
 from runtime.service.values import Address, Role
 
 CONFIGURATION_FILE = """

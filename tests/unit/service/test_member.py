@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.member_messages import Presence, PresenceQuery
 from runtime.audit.log import EventLog
 from runtime.auth.server import AuthOptions, AuthService, open_authorities
 from runtime.backend.memory import MemoryBackend
@@ -60,7 +60,7 @@ class World:
 
     def member(self, clock: ManualClock | None = None) -> Member:
         """Return the node as a member that is not running yet."""
-        presence = m.Presence(id=self.identity.id, kind=CallerKind.NODE, name=self.name, addr="127.0.0.1:3022")
+        presence = Presence(id=self.identity.id, kind=CallerKind.NODE, name=self.name, addr="127.0.0.1:3022")
         return Member(
             self.identity,
             data_dir=self.data_dir,
@@ -140,10 +140,10 @@ async def test_leaving_takes_it_off_the_list(world: World) -> None:
     """A member that says goodbye is listed no longer."""
     member = world.member()
     await beat(member)
-    listed = await member.auth.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))
+    listed = await member.auth.call(methods.PRESENCE, PresenceQuery(kind=CallerKind.NODE))
     assert [entry.presence.name for entry in listed.members] == ["luna"]
     await member.say_goodbye()
-    assert (await member.auth.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))).members == ()
+    assert (await member.auth.call(methods.PRESENCE, PresenceQuery(kind=CallerKind.NODE))).members == ()
     await member.leave()
 
 
@@ -162,7 +162,7 @@ async def test_leaving_is_said_again(world: World) -> None:
 
     member.auth.call = lost  # type: ignore[method-assign]  # stands in for a server that is gone
     await member.say_goodbye()
-    assert (await real(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))).members == ()
+    assert (await real(methods.PRESENCE, PresenceQuery(kind=CallerKind.NODE))).members == ()
     member.auth.call = real  # type: ignore[method-assign]  # and back
     await member.leave()
 

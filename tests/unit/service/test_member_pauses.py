@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from runtime.api import messages as m
 from runtime.api.client import AuthClient
+from runtime.api.member_messages import Presence
 from runtime.api.session import Stream
 from runtime.core.callers import CallerKind
 from runtime.core.clock import SystemClock
@@ -46,7 +46,7 @@ async def test_pauses_after_failures_are_random_parts_of_a_growing_bound(
     async def away(server: str) -> Stream:
         raise Unavailable(f"{server} refused the connection")
 
-    nobody = m.Presence(id=uuid.uuid4(), kind=CallerKind.NODE, name="db1", addr="127.0.0.1:3022")
+    nobody = Presence(id=uuid.uuid4(), kind=CallerKind.NODE, name="db1", addr="127.0.0.1:3022")
     bounds = Bounds(enough=1100)  # two hours of failures, past the powers of two that a float holds
     member = Member(
         StoredIdentity(

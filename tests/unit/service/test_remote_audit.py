@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.event_messages import AuditEvent, AuditEvents
 from runtime.audit.events import EventType
 from runtime.audit.queue import DAMAGED, FULL, EventQueue
 from runtime.core.callers import CallerKind
 from runtime.core.errors import AccessDenied, InvalidInput
 from runtime.service import remote_audit
 from runtime.service.remote_audit import RemoteAudit
-from tests.unit.audit.test_queue import full_disk
+from tests.servers.full_disk import full_disk
 from tests.unit.service.test_following import CLOCK, NODE, World, away, until
 
 MIB = 1024**2
@@ -103,18 +103,18 @@ async def test_events_of_a_member_arrive_in_order_with_its_own_id(world: World, 
 async def test_a_member_cannot_tell_of_what_only_auth_knows(world: World) -> None:
     """A node that claims a certificate was issued is refused, and nothing of its batch is logged."""
     events = [
-        m.AuditEvent(event=name, uid=uuid.uuid4(), time=CLOCK.now(), fields={"user": "joe"})
+        AuditEvent(event=name, uid=uuid.uuid4(), time=CLOCK.now(), fields={"user": "joe"})
         for name in ("exec", "cert.issued", "nonsense")
     ]
     async with world.client() as auth:
         for some in (events[:2], events[2:]):
             with pytest.raises(InvalidInput, match="cannot tell of"):
-                await auth.call(methods.AUDIT, m.AuditEvents(events=tuple(some)))
+                await auth.call(methods.AUDIT, AuditEvents(events=tuple(some)))
     assert world.events() == ""
     for kind in (CallerKind.USER, CallerKind.ADMIN, CallerKind.NOBODY):
         with pytest.raises(AccessDenied):
             async with world.client(kind) as auth:
-                await auth.call(methods.AUDIT, m.AuditEvents(events=()))
+                await auth.call(methods.AUDIT, AuditEvents(events=()))
 
 
 async def test_killed_while_auth_is_away(world: World, queue: Queue, caplog: pytest.LogCaptureFixture) -> None:

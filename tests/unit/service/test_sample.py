@@ -9,8 +9,8 @@ import yaml
 from runtime.service.load import resolve
 from runtime.service.sample import sample
 from runtime.service.schema import sections
+from runtime.service.sections.storage import DynamoDBStorage, EtcdStorage
 from runtime.service.settings import Settings
-from runtime.service.storage import DynamoDBStorage, EtcdStorage
 from tests.unit.service.reference import PAGE, page
 
 
