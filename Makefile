@@ -5,6 +5,14 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTEST := python -m pytest $(PYTEST_ARGS)
+# How many processes run tests at once; one more than processors where tests wait for what they have started.
+# With none, all run in pytest's own: make unit WORKERS=0 PYTEST_ARGS=--pdb
+CPUS := $(shell nproc)
+WORKERS := $(CPUS)
+contract integration: WORKERS := $(shell expr $(CPUS) + 1)
+AT_ONCE = --numprocesses=$(WORKERS) --max-worker-restart=0
+# Without it, each clone would type-check everything anew.
+export MYPY_CACHE_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/teleport-kubernetes/mypy
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(LOCK_ARGS)
 
 ##@ Use it
@@ -32,35 +40,45 @@ image:  ## the container image, as an archive in build/: with Docker, or without
 test:  ## everything: check, contract, integration, browser, e2e; ends at the first that fails
 	@tools/test check contract integration browser e2e
 
-check:  ## the fast part: lint, formatting, types, import arrows, unit tests
+check:  ## the fast part: lint, formatting, types, import arrows, unit tests; at once, on all processors
+	@tools/setup
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync lint types unit
+
+lint:  ## formatting, mistakes, and which part may import which
 	@tools/setup
 	ruff check .
 	ruff format --check --quiet .
+	lint-imports --no-logo
+
+types:  ## types, by two checkers
+	@tools/setup
 	mypy
 	pyright
-	lint-imports --no-logo
-	$(PYTEST) tests/unit
+
+unit:  ## the tests that start nothing
+	@tools/setup
+	$(PYTEST) $(AT_ONCE) --dist=worksteal tests/unit
 
 contract:  ## the four backends and objects, on a real etcd, DynamoDB Local and a real S3 server
 	@tools/setup contract
 	python -m tests.servers.etcd
 	python -m tests.servers.dynamodb_local
 	python -m tests.servers.s3
-	$(PYTEST) tests/contract
+	$(PYTEST) $(AT_ONCE) --dist=loadfile tests/contract
 
 integration:  ## real processes with the real ssh, sshd, scp, sftp, rsync and ansible
 	@tools/setup integration
-	$(PYTEST) tests/integration
+	$(PYTEST) $(AT_ONCE) --dist=loadfile tests/integration
 
 browser:  ## the sign-up page in the machine's own chromium
 	@tools/setup browser
-	$(PYTEST) tests/browser
+	$(PYTEST) $(AT_ONCE) --dist=loadfile tests/browser
 
 e2e:  ## with a real Kubernetes; its first build takes some ten minutes and is kept
 	@tools/setup e2e
 	python -m tests.e2e.kubernetes build
 	python -m tools.image
-	$(PYTEST) tests/e2e
+	$(PYTEST) $(AT_ONCE) --dist=loadfile tests/e2e
 
 bench:  ## speed and memory: sessions beside OpenSSH, backends, logins, the audit log; one alone: python -m tests.bench NAME
 	@tools/setup contract
@@ -87,4 +105,4 @@ clean:  ## remove .venv and what the tools left behind; what is built for tests 
 	rm -rf .venv build dist runtime/audit/built .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo demo-kubernetes image test check contract integration browser e2e bench fix lock clean
+.PHONY: help install demo demo-kubernetes image test check lint types unit contract integration browser e2e bench fix lock clean

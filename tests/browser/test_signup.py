@@ -10,8 +10,8 @@ import pyotp
 import pytest
 from playwright.async_api import Browser, Page
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
 from runtime.auth.server import AuthOptions
 from runtime.pki.keys import generate_key
 from tests.servers.programs import run
@@ -196,5 +196,5 @@ async def test_without_a_second_factor_the_password_is_enough(page: Page, tmp_pa
         await page.click("button")
         await page.wait_for_selector("#command")
         assert await log_in(cluster, "") == 200
-        users = (await cluster.admin.call(methods.USERS_LIST, m.Nothing())).users
+        users = (await cluster.admin.call(methods.USERS_LIST, Nothing())).users
         assert [user.status for user in users] == ["active"]

@@ -13,22 +13,19 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from runtime.audit.log import EventLog
-from runtime.auth.server import AuthOptions, AuthService, open_authorities
 from runtime.auth.tokens import JoinToken
-from runtime.backend.memory import MemoryBackend
 from runtime.cli import console
 from runtime.cli.tctl import tctl
 from runtime.core.callers import CallerKind
 from runtime.core.clock import SystemClock
-from runtime.pki.keys import generate_key
-from runtime.service.identity import DataDir, StoredIdentity, identities_of
+from runtime.service.identity import DataDir
+from tests.servers.auth_port import OPTIONS, AuthPort
 
 T = TypeVar("T")
 CLOCK = SystemClock()
@@ -44,15 +41,13 @@ class Outcome:
     err: str
 
 
-class AuthThread:
+class AuthThread(AuthPort):
     """A running auth service of the cluster `main`, its data_dir, and teleport.yaml."""
 
     def __init__(self, folder: Path, *, dynamic_config: bool = True) -> None:
-        self.folder = folder
-        self._dynamic_config = dynamic_config
+        super().__init__(folder, replace(OPTIONS, static_tokens=(STATIC,), dynamic_config=dynamic_config))
         self.data_dir = folder / "data"
         self.config = folder / "teleport.yaml"
-        self.address = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="auth")
 
@@ -63,7 +58,7 @@ class AuthThread:
 
     def stop(self) -> None:
         """End the service and its thread."""
-        self.run(self._stop())
+        self.run(self.end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(30)
         self._loop.close()
@@ -84,45 +79,12 @@ class AuthThread:
 
         return self.run(do())
 
-    def identity(self, role: CallerKind) -> StoredIdentity:
-        """Return an identity that auth makes for a role beside it."""
-        key = generate_key()
-        membership = self.service.members.local(role, "localhost", (), key.public.line)
-        return identities_of(membership, key.to_openssh(), "main")[role]
-
-    def events(self) -> list[dict[str, Any]]:
-        """Return all that is in the audit log."""
-        lines = [line for file in sorted((self.folder / "log").iterdir()) for line in file.read_text().splitlines()]
-        return [json.loads(line) for line in lines]
-
     def tctl(self, *arguments: str, stdin: str = "") -> Outcome:
         """Run tctl with this cluster's configuration."""
         return run("--config", str(self.config), *arguments, stdin=stdin)
 
     async def _start(self) -> None:
-        self.backend = MemoryBackend(clock=CLOCK)
-        self.log = EventLog(self.folder / "log", CLOCK)
-        options = AuthOptions(
-            address="127.0.0.1",
-            port=0,
-            cluster_name="main",
-            static_tokens=(STATIC,),
-            dynamic_config=self._dynamic_config,
-        )
-        authorities = await open_authorities(self.backend, options, CLOCK)
-        self.service = AuthService(
-            options,
-            backend=self.backend,
-            authorities=authorities,
-            clock=CLOCK,
-            audit=self.log,
-            auth_servers=lambda: (self.address,),
-        )
-        own = self.identity(CallerKind.AUTH)
-        host, port = await self.service.start(
-            host_key=own.key.get_secret_value().encode(), host_certificate=own.host_certificate.encode()
-        )
-        self.address = f"{host}:{port}"
+        await self.listen()
         data_dir = DataDir(self.data_dir)
         data_dir.open()
         data_dir.keep(self.identity(CallerKind.ADMIN))
@@ -131,12 +93,6 @@ class AuthThread:
                 {"teleport": {"data_dir": str(self.data_dir)}, "auth_service": {"listen_addr": self.address}}, indent=1
             )
         )
-
-    async def _stop(self) -> None:
-        await self.service.stop()
-        await self.service.local.close()
-        await self.backend.close()
-        self.log.close()
 
 
 @contextmanager

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+PORTS = range(12_000, 30_000)
+"""Below those that Linux gives to clients (ip_local_port_range), and below Kubernetes' node ports."""
+SHARES = 10
+"""Into so many parts they are divided, one for each worker."""
 
 
 class Process:
@@ -125,15 +133,29 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return that many different TCP ports of 127.0.0.1 on which nobody listens."""
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+    """Return that many different TCP ports of 127.0.0.1 on which nobody listens.
+
+    Nobody takes them meanwhile: the kernel gives them to no client, and other workers of pytest-xdist have their own.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_ports)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
+
+
+def _own_ports() -> Iterator[int]:
+    """Yield the ports of this process round and round, from anywhere: other runs of tests have the same."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    size = len(PORTS) // SHARES
+    share = PORTS[worker % SHARES * size :][:size]
+    begin = random.randrange(size)
+    return itertools.cycle([*share[begin:], *share[:begin]])
+
+
+_ports = _own_ports()
 
 
 def listens(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""Recordings that tests make up, as a node would have written them."""
+"""Recordings that tests make up."""
 
 from __future__ import annotations
 
@@ -14,8 +14,24 @@ SID = "4c146ec8-eab6-41e6-b1b3-40167e68e931"
 STARTED = {"time": "2026-11-22T20:15:00Z", "user": "joe", "login": "root", "addr.local": "192.0.2.5:3022"}
 
 
-class Recorded:
-    """A recording in memory (`runtime.audit.reading.Source`). `steps` are milliseconds, and output or a new size."""
+class Memory:
+    """A recording's files in memory (`runtime.audit.reading.Source`), and how much of them was read."""
+
+    def __init__(self, log: bytes, printed: bytes, index: bytes = b"") -> None:
+        self.log = log
+        self.printed = printed
+        self.index = index
+        self.taken = 0
+
+    def read(self, part: File, offset: int, size: int) -> bytes:
+        """Return bytes of a file."""
+        data = {LOG: self.log, BYTES: self.printed, "index": self.index}[part][offset : offset + size]
+        self.taken += len(data)
+        return data
+
+
+class Recorded(Memory):
+    """A recording as a node would have written it. `steps` are milliseconds, and output or a new size."""
 
     def __init__(
         self,
@@ -39,12 +55,7 @@ class Recorded:
                 printed.append(step)
         if over:
             log.append(script.event(EventType.SESSION_END, ms, {}))
-        self.log, self.printed = b"".join(log), b"".join(printed)
-
-    def read(self, part: File, offset: int, size: int) -> bytes:
-        """Return bytes of a file; there is no index."""
-        data = self.printed if part == BYTES else self.log if part == LOG else b""
-        return data[offset : offset + size]
+        super().__init__(b"".join(log), b"".join(printed))
 
     def write(self, folder: Path, sid: str = SID) -> Path:
         """Write the two files into a folder, and return the path of the bytes."""

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from runtime.pki.export import export_authority
+from runtime.pki.trust import AuthorityKey
 from tests.servers.processes import Process, free_port, listens
 
 LOGIN = pwd.getpwuid(os.getuid()).pw_name
@@ -37,6 +39,11 @@ LogLevel DEBUG2
 # bash alone connects: what is typed is the name, as behind a proxy, and no resolver has to know it.
 # The trap is for ssh that gives up: it ends the shell alone, and the first cat would keep the connection.
 _CONNECT = """bash -c 'exec 3<>/dev/tcp/127.0.0.1/%p; cat <&3 & trap "kill $!" HUP EXIT; cat >&3'"""
+
+
+def trusted_user_ca_keys(*authorities: AuthorityKey) -> str:
+    """Return the file for sshd's TrustedUserCAKeys: the export without its first word, as the manual has it."""
+    return "".join(export_authority(each).removeprefix("cert-authority ") + "\n" for each in authorities)
 
 
 class Sshd:

@@ -136,6 +136,25 @@ async def port(limits: Limits | None = None, **settings: Any) -> AsyncIterator[P
 
 
 @asynccontextmanager
+async def visited(
+    handler: Callable[[Proved[str], asyncssh.SSHServerConnection], Handler],
+) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """Yield joe's connection, which asyncssh makes by itself, to a port of ours where `handler` serves."""
+    async with port(handler=handler) as server:
+        me = server.users.issue(["joe"])
+        async with asyncssh.connect(
+            "127.0.0.1",
+            server.number,
+            username="joe",
+            known_hosts=None,
+            config=None,
+            agent_path=None,
+            client_keys=[(me.key, me.certificate)],
+        ) as connection:
+            yield connection
+
+
+@asynccontextmanager
 async def stock_port(users: Authority) -> AsyncIterator[tuple[int, list[asyncssh.SSHServerConnection]]]:
     """Start asyncssh's own server, trusting that authority, to show what it does without us."""
     connections: list[asyncssh.SSHServerConnection] = []

@@ -10,22 +10,20 @@ import json
 import shlex
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
-from runtime.audit.log import EventLog
+from runtime.api.member_messages import Heartbeat, Presence
+from runtime.api.messages import Name
+from runtime.api.resource_messages import ResourceDocument
 from runtime.auth.authorities import read_authorities
-from runtime.auth.server import AuthOptions, AuthService, open_authorities
-from runtime.backend.memory import MemoryBackend
 from runtime.core.callers import CallerKind
-from runtime.core.clock import SystemClock
 from runtime.pki.claims import UserClaims
-from runtime.pki.export import export_authority, trusted_user_ca_keys
+from runtime.pki.export import export_authority
 from runtime.pki.keys import generate_key
 from runtime.pki.signing import random_serial, sign_user
 from runtime.proxy.cluster import ClusterView
@@ -33,17 +31,16 @@ from runtime.proxy.ssh import SSHOptions, SSHPort
 from runtime.proxy.targets import Targets
 from runtime.service.directory import Directory
 from runtime.service.following import Following
-from runtime.service.identity import DataDir, StoredIdentity, identities_of
-from runtime.service.member import AuthServers, auth_client
-from runtime.service.settings import OpenSSHServer
+from runtime.service.identity import DataDir, StoredIdentity
+from runtime.service.sections.proxy import OpenSSHServer
 from runtime.service.values import Address
 from runtime.transport.client import ClientConnection, connect
 from runtime.transport.limits import Limits, StartupLimits
+from tests.servers.auth_port import CLOCK, OPTIONS, AuthPort, host_of
 from tests.servers.people import Person
-from tests.servers.sshd import LOGIN, Sshd
+from tests.servers.sshd import LOGIN, Sshd, trusted_user_ca_keys
 from tests.servers.sshport import FORGIVING
 
-CLOCK = SystemClock()
 PATIENT = Limits(penalties=FORGIVING, startups=StartupLimits(start=1000, full=2000, patience=60))
 """Without penalties and drops: all of a test's connections come from one address."""
 
@@ -65,13 +62,13 @@ class Node:
 
     async def heartbeat(self, addr: str, ttl: timedelta = timedelta(minutes=5), **labels: str) -> None:
         """Be listed at an address with labels from now on, and known to the proxy."""
-        presence = m.Presence(id=self.identity.id, kind=CallerKind.NODE, name=self.name, addr=addr, labels=labels)
-        await self.client.call(methods.HEARTBEAT, m.Heartbeat(presence=presence, ttl=ttl))
+        presence = Presence(id=self.identity.id, kind=CallerKind.NODE, name=self.name, addr=addr, labels=labels)
+        await self.client.call(methods.HEARTBEAT, Heartbeat(presence=presence, ttl=ttl))
         async with asyncio.timeout(30):
             while not await self._is_known(presence):  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.01)
 
-    async def _is_known(self, presence: m.Presence) -> bool:
+    async def _is_known(self, presence: Presence) -> bool:
         return presence in [entry.presence for entry in await self.directory.members(max_age=0)]
 
 
@@ -96,31 +93,19 @@ class SSHProxyCluster:
         limits: Limits = PATIENT,
     ) -> None:
         self.folder = folder
-        self.backend = MemoryBackend(clock=CLOCK)
-        self.log = EventLog(folder / "log", CLOCK)
+        self._auth = AuthPort(folder, replace(OPTIONS, second_factor="off"))
+        self.log, self.backend = self._auth.log, self._auth.backend
         self._servers = servers
         self._address = address
         self._limits = limits
-        self._auth_address = ""
-        self._clients: list[AuthClient] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: list[asyncio.subprocess.Process] = []
         self._people = 0
 
     async def start(self) -> None:
         """Start auth, and the proxy with an identity from it."""
-        options = AuthOptions(address="127.0.0.1", port=0, cluster_name="main", second_factor="off")
-        self.auth = AuthService(
-            options,
-            backend=self.backend,
-            authorities=await open_authorities(self.backend, options, CLOCK),
-            clock=CLOCK,
-            audit=self.log,
-            auth_servers=lambda: (self._auth_address,),
-        )
-        own = self.identity(CallerKind.AUTH)
-        host, port = await self.auth.start(**host_of(own))
-        self._auth_address = f"{host}:{port}"
+        await self._auth.listen()
+        self.auth = self._auth.service
         self.authorities = await read_authorities(self.backend)
         self.admin = self.client(self.identity(CallerKind.ADMIN))
         proxy = self.identity(CallerKind.PROXY, advertised=("127.0.0.1", "::1"))
@@ -146,25 +131,17 @@ class SSHProxyCluster:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for client in self._clients:
-            await client.close()
-        await self.auth.stop()
-        await self.backend.close()
-        self.log.close()
+        await self._auth.end()
 
     # --- members --------------------------------------------------------------------------------------------------
 
     def identity(self, role: CallerKind, name: str = "localhost", advertised: tuple[str, ...] = ()) -> StoredIdentity:
         """Return an identity that auth makes for a role beside it."""
-        key = generate_key()
-        membership = self.auth.members.local(role, name, advertised, key.public.line)
-        return identities_of(membership, key.to_openssh(), "main")[role]
+        return self._auth.identity(role, name, advertised)
 
     def client(self, identity: StoredIdentity) -> AuthClient:
         """Return a client of auth with that identity."""
-        client = auth_client(lambda: identity, AuthServers(DataDir(self.folder), [self._auth_address]), CLOCK)
-        self._clients.append(client)
-        return client
+        return self._auth.client(identity)
 
     def node(self, name: str) -> Node:
         """Return a node of that name, which nobody has heard of yet."""
@@ -179,7 +156,7 @@ class SSHProxyCluster:
             folder,
             host_key=node.identity.key.get_secret_value(),
             host_certificate=node.identity.host_certificate.encode(),
-            trusted_user_ca_keys=trusted_user_ca_keys([self.authorities.user.signer.public]),
+            trusted_user_ca_keys=trusted_user_ca_keys(self.authorities.user.signer.public),
         )
 
     # --- people ---------------------------------------------------------------------------------------------------
@@ -187,15 +164,13 @@ class SSHProxyCluster:
     async def declare(self, kind: str, name: str, **spec: Any) -> None:
         """Create or replace a resource, and wait until the proxy has heard of it."""
         document = {"apiVersion": "teleport.internal/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-        await self.admin.call(
-            methods.RESOURCES_WRITE, m.ResourceDocument(document=json.dumps(document), overwrite=True)
-        )
+        await self.admin.call(methods.RESOURCES_WRITE, ResourceDocument(document=json.dumps(document), overwrite=True))
         known = self.following.users if kind == "User" else self.following.roles
         await self._until(lambda: name in known)
 
     async def delete_user(self, name: str) -> None:
         """Delete a user, and wait until the proxy has heard of it."""
-        await self.admin.call(methods.USERS_DELETE, m.Name(name=name))
+        await self.admin.call(methods.USERS_DELETE, Name(name=name))
         await self._until(lambda: name not in self.following.users)
 
     def person(
@@ -240,8 +215,7 @@ class SSHProxyCluster:
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """Return the audit events of a kind so far."""
-        lines = [line for path in sorted((self.folder / "log").iterdir()) for line in path.read_text().splitlines()]
-        return [record for record in map(json.loads, lines) if record["event"] == event]
+        return [record for record in self._auth.events() if record["event"] == event]
 
     async def _until(self, condition: Any) -> None:
         async with asyncio.timeout(30):
@@ -302,14 +276,6 @@ class Client:
         process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe, stderr=pipe)
         self._cluster.started(process)
         return process
-
-
-def host_of(identity: StoredIdentity) -> dict[str, bytes]:
-    """Return what a listener takes of an identity."""
-    return {
-        "host_key": identity.key.get_secret_value().encode(),
-        "host_certificate": identity.host_certificate.encode(),
-    }
 
 
 @asynccontextmanager

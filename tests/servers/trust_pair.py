@@ -11,8 +11,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
+from runtime.api.resource_messages import ResourceDocument
+from runtime.api.token_messages import TokenCreated, TokenRequest
 from runtime.api.trust_messages import TrustedPeer, TrustStanding
 from runtime.auth.server import AuthOptions
 from runtime.core.resources import TrustedCluster, dump, load_documents
@@ -31,10 +33,10 @@ class Pair:
     root: WebCluster
     leaf: WebCluster
 
-    async def token(self, **changes: object) -> m.TokenCreated:
+    async def token(self, **changes: object) -> TokenCreated:
         """Have the root make a token for a cluster."""
         request = {"roles": ("trusted_cluster",), **changes}
-        return await self.root.admin.call(methods.TOKENS_CREATE, m.TokenRequest.model_validate(request))
+        return await self.root.admin.call(methods.TOKENS_CREATE, TokenRequest.model_validate(request))
 
     def pin(self) -> str:
         """Return the fingerprint of the root's host CA."""
@@ -58,7 +60,7 @@ class Pair:
         (cluster,) = load_documents(json.dumps(document), source="test")
         assert isinstance(cluster, TrustedCluster)
         value = cluster.means_in(values)
-        request = m.ResourceDocument(
+        request = ResourceDocument(
             document=dump(cluster), overwrite=force, value=None if value is None else SecretStr(value)
         )
         await self.leaf.admin.call(methods.RESOURCES_WRITE, request)
@@ -68,7 +70,7 @@ class Pair:
         """Wait until the leaf says that it stands so with a TrustedCluster."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                told = (await self.leaf.admin.call(methods.TRUSTED_STATUS, m.Nothing())).clusters
+                told = (await self.leaf.admin.call(methods.TRUSTED_STATUS, Nothing())).clusters
                 found = [each for each in told if each.name == name]
                 if found and found[0].reason == reason:
                     return found[0]
@@ -78,7 +80,7 @@ class Pair:
         """Wait until what a cluster trusts fits."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                found = (await cluster.admin.call(methods.TRUSTED_LIST, m.Nothing())).clusters
+                found = (await cluster.admin.call(methods.TRUSTED_LIST, Nothing())).clusters
                 if fits(found):
                     return list(found)
                 await asyncio.sleep(0.02)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pyotp
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.people_messages import SignupQuery, SignupRequest
 from runtime.auth.server import AuthOptions
 from runtime.core.callers import CallerKind
 from tests.servers.processes import Process
@@ -185,13 +185,13 @@ async def sign_up(cluster: WebCluster, user: str, *logins: str) -> pyotp.TOTP:
     """Invite a user with these logins and complete the sign-up; the code of half a minute ago is used up."""
     token = (await cluster.invite(user, *logins)).rsplit("/", 1)[1]
     proxy = cluster.client(CallerKind.PROXY)
-    query = m.SignupQuery.model_validate({"token": token, "address": "192.0.2.9"})
+    query = SignupQuery.model_validate({"token": token, "address": "192.0.2.9"})
     form = await proxy.call(methods.SIGNUP_SHOW, query)
     totp = pyotp.parse_uri(form.otp_uri) if form.otp_uri else pyotp.TOTP(pyotp.random_base32())
     assert isinstance(totp, pyotp.TOTP)
     code = totp.at(cluster.clock.now() - timedelta(seconds=30))
     form_filled = {"token": token, "password": PASSWORD, "otp": code, "address": "192.0.2.9"}
-    await proxy.call(methods.SIGNUP_COMPLETE, m.SignupRequest.model_validate(form_filled))
+    await proxy.call(methods.SIGNUP_COMPLETE, SignupRequest.model_validate(form_filled))
     return totp
 
 

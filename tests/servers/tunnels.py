@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from runtime.core.clock import SystemClock
+from runtime.core.clock import Clock, SystemClock
 from runtime.core.errors import NotFound, Unavailable
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki.claims import HostClaims, MemberClaims, MemberRole
@@ -59,11 +59,21 @@ class Hosts:
         """What believes it, and nobody else."""
         return Trust([self.key])
 
-    def member(self, role: MemberRole = MemberRole.PROXY, *, says: str = "") -> Member:
-        """Return a new member; `says` is the cluster that its certificates claim, if not this one."""
-        key, host_id, cluster = generate_key(), str(uuid.uuid4()), says or self.cluster
+    def member(
+        self,
+        role: MemberRole = MemberRole.PROXY,
+        *,
+        says: str = "",
+        host_id: str = "",
+        ttl: timedelta = timedelta(hours=1),
+    ) -> Member:
+        """Return a new member; `says` is the cluster that its certificates claim, if not this one.
+
+        With a `host_id` it is that member with a new key and certificates, good for `ttl`.
+        """
+        key, host_id, cluster = generate_key(), host_id or str(uuid.uuid4()), says or self.cluster
         signer = Signer(AuthorityType.HOST, cluster, self.signer.key)
-        now, ttl = CLOCK.now(), timedelta(hours=1)
+        now = CLOCK.now()
         host = HostClaims(host_id=host_id, role=role, name="proxy1", cluster=cluster, ttl=ttl)
         member = MemberClaims(host_id=host_id, role=role, cluster=cluster, ttl=ttl)
         return Member(
@@ -88,7 +98,8 @@ async def until(true: Callable[[], object], what: str) -> None:
 class RootProxy:
     """One proxy of a root, with port 3024."""
 
-    def __init__(self, hosts: Hosts, *leaves: Hosts, limits: Limits = TRANSPORT_LIMITS) -> None:
+    def __init__(self, hosts: Hosts, *leaves: Hosts, limits: Limits = TRANSPORT_LIMITS, clock: Clock = CLOCK) -> None:
+        self.clock = clock
         self.limits = limits
         self.hosts = hosts
         self.member = hosts.member()
@@ -107,7 +118,7 @@ class RootProxy:
             trust=lambda: self.trust or Trust(self.trusted.values()),
             proxies=lambda: self.proxies,
             told=self.events.append,
-            clock=CLOCK,
+            clock=self.clock,
             limits=self.limits,
         )
         bound = await self.registry.start(
@@ -142,7 +153,7 @@ class RootProxy:
 class LeafProxy:
     """One proxy of a leaf, which echoes what comes for the node `echo` and knows no other."""
 
-    def __init__(self, hosts: Hosts, *, seed: int = 7, limits: Limits = TRANSPORT_LIMITS) -> None:
+    def __init__(self, hosts: Hosts, *, seed: int = 7, limits: Limits = TRANSPORT_LIMITS, clock: Clock = CLOCK) -> None:
         self.hosts = hosts
         self.member = hosts.member()
         self.events: list[Happened] = []
@@ -157,7 +168,7 @@ class LeafProxy:
             serve_connect=self._connect,
             serve_nodes=self._nodes,
             told=self.events.append,
-            clock=CLOCK,
+            clock=clock,
             rng=random.Random(seed),
             limits=limits,
         )

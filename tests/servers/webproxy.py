@@ -15,12 +15,10 @@ import pyotp
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
-from runtime.audit.log import EventLog
-from runtime.auth.server import AuthOptions, AuthService, open_authorities
-from runtime.backend.memory import MemoryBackend
+from runtime.api.people_messages import SignupQuery, SignupRequest, UserRequest
+from runtime.auth.server import AuthOptions
 from runtime.core.callers import CallerKind
 from runtime.core.clock import Clock, SystemClock
 from runtime.pki.keys import generate_key
@@ -29,9 +27,9 @@ from runtime.proxy.self_signed import make_self_signed
 from runtime.proxy.service import ProxyOptions, ProxyService
 from runtime.service.directory import Directory
 from runtime.service.following import Following
-from runtime.service.identity import DataDir, StoredIdentity, identities_of
-from runtime.service.member import AuthServers, auth_client
+from runtime.service.identity import DataDir, StoredIdentity
 from runtime.service.values import Address
+from tests.servers.auth_port import OPTIONS, AuthPort
 
 PASSWORD = "correct horse battery"
 
@@ -43,11 +41,8 @@ class WebCluster:
         self.folder = folder
         self.clock = clock
         self.options = proxy
-        self.log = EventLog(folder / "log", clock)
-        self.backend = MemoryBackend(clock=clock)
-        self._auth_options = auth
-        self._auth_address = ""
-        self._clients: list[AuthClient] = []
+        self._auth = AuthPort(folder, auth, clock=clock)
+        self.log, self.backend = self._auth.log, self._auth.backend
         self.base = ""
 
     @property
@@ -55,22 +50,15 @@ class WebCluster:
         """The file with the certificate that the proxy made, and its key."""
         return self.options.data_dir / "web.pem"
 
+    @property
+    def auth_address(self) -> str:
+        """Where auth listens."""
+        return self._auth.address
+
     async def start(self) -> None:
         """Start auth, and the proxy with an identity from it."""
-        authorities = await open_authorities(self.backend, self._auth_options, self.clock)
-        self.auth = AuthService(
-            self._auth_options,
-            backend=self.backend,
-            authorities=authorities,
-            clock=self.clock,
-            audit=self.log,
-            auth_servers=lambda: (self._auth_address,),
-        )
-        own = self.identity(CallerKind.AUTH)
-        host, port = await self.auth.start(
-            host_key=own.key.get_secret_value().encode(), host_certificate=own.host_certificate.encode()
-        )
-        self._auth_address = f"{host}:{port}"
+        await self._auth.listen()
+        self.auth = self._auth.service
         self.admin = self.client(CallerKind.ADMIN)
         await self._start_proxy()
         self.base = f"https://127.0.0.1:{self.port}"
@@ -89,28 +77,18 @@ class WebCluster:
 
     def identity(self, role: CallerKind) -> StoredIdentity:
         """Return an identity that auth makes for a role beside it."""
-        key = generate_key()
-        membership = self.auth.members.local(role, "localhost", (), key.public.line)
-        return identities_of(membership, key.to_openssh(), self.auth.issuer.cluster)[role]
+        return self._auth.identity(role)
 
     def client(self, role: CallerKind) -> AuthClient:
         """Return a client of auth with an identity of that role."""
-        identity = self.identity(role)
-        servers = AuthServers(DataDir(self.folder), [self._auth_address])
-        client = auth_client(lambda: identity, servers, self.clock)
-        self._clients.append(client)
-        return client
+        return self._auth.client(self.identity(role))
 
     async def stop(self) -> None:
         """Stop everything."""
         await self.proxy.stop()
         self._following.cancel()
         await asyncio.gather(self._following, return_exceptions=True)
-        for client in self._clients:
-            await client.close()
-        await self.auth.stop()
-        await self.backend.close()
-        self.log.close()
+        await self._auth.end()
 
     def events(self) -> str:
         """Return the event log so far."""
@@ -118,7 +96,7 @@ class WebCluster:
 
     async def invite(self, name: str = "joe", *logins: str) -> str:
         """Invite a user, and return the path of the sign-up link."""
-        invite = await self.admin.call(methods.USERS_CREATE, m.UserRequest(name=name, logins=logins or (name,)))
+        invite = await self.admin.call(methods.USERS_CREATE, UserRequest(name=name, logins=logins or (name,)))
         return f"/web/newuser/{invite.token}"
 
     async def sign_up(self, name: str = "joe") -> pyotp.TOTP:
@@ -127,14 +105,14 @@ class WebCluster:
         proxy = self.client(CallerKind.PROXY)
         token = path.rsplit("/", 1)[1]
         form = await proxy.call(
-            methods.SIGNUP_SHOW, m.SignupQuery.model_validate({"token": token, "address": "192.0.2.9"})
+            methods.SIGNUP_SHOW, SignupQuery.model_validate({"token": token, "address": "192.0.2.9"})
         )
         totp = pyotp.parse_uri(form.otp_uri)
         assert isinstance(totp, pyotp.TOTP)
         code = totp.at(self.clock.now() - timedelta(seconds=30))
         await proxy.call(
             methods.SIGNUP_COMPLETE,
-            m.SignupRequest.model_validate({"token": token, "password": PASSWORD, "otp": code, "address": "192.0.2.9"}),
+            SignupRequest.model_validate({"token": token, "password": PASSWORD, "otp": code, "address": "192.0.2.9"}),
         )
         return totp
 
@@ -203,7 +181,7 @@ async def web_cluster(
     )
     cluster = WebCluster(
         folder,
-        auth or AuthOptions(address="127.0.0.1", port=0, cluster_name="main"),
+        auth or OPTIONS,
         options,
         clock or SystemClock(),
     )

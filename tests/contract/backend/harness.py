@@ -29,7 +29,7 @@ on_shared_stores = pytest.mark.parametrize("store", ALL_STORES[1:], indirect=Tru
 on_servers = pytest.mark.parametrize("store", ALL_STORES[2:], indirect=True)
 """For tests that restart a server: sqlite has none, its processes are killed in test_sqlite_crash.py."""
 
-heavy = pytest.mark.timeout(300)
+heavy = pytest.mark.timeout(600)
 """For tests that work for 5 s and more on a quiet machine: a busy one takes a multiple of it."""
 
 REQUEST_SECONDS = 30.0

@@ -16,7 +16,13 @@ from unittest.mock import patch
 
 import pytest
 
-from runtime.api import messages as m
+from runtime.api.recording_messages import (
+    MAX_RECORDING_BYTES,
+    RecordingEnd,
+    RecordingPart,
+    RecordingPiece,
+    RecordingSession,
+)
 from runtime.audit.events import EventType
 from runtime.audit.reading import entries
 from runtime.audit.recording import Script
@@ -69,22 +75,20 @@ class Auth:
 
     async def record(self, started: datetime = NOON) -> uuid.UUID:
         """Let a node bring a whole recording."""
-        session = m.RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=started)
+        session = RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=started)
         script = Script()
         log = script.event(EventType.SESSION_START, 0, {"user": "joe"})
         for ms, start in enumerate(range(0, len(TEXT), 50_000)):
             piece = TEXT[start : start + 50_000]
             log += script.printed(len(piece), hashlib.sha256(piece).hexdigest(), ms * 1000)
         log += script.event(EventType.SESSION_END, 60_000, {})
-        parts: tuple[tuple[m.RecordingPart, bytes], ...] = (("bytes", TEXT), ("log", log))
+        parts: tuple[tuple[RecordingPart, bytes], ...] = (("bytes", TEXT), ("log", log))
         for part, data in parts:
-            for start in range(0, len(data), m.MAX_RECORDING_BYTES):
-                some = data[start : start + m.MAX_RECORDING_BYTES]
-                await self.recordings.append(
-                    NODE, m.RecordingPiece(session=session, part=part, offset=start, data=some)
-                )
-        sizes: dict[m.RecordingPart, int] = {part: len(data) for part, data in parts}
-        await self.recordings.end(NODE, m.RecordingEnd(session=session, sizes=sizes))
+            for start in range(0, len(data), MAX_RECORDING_BYTES):
+                some = data[start : start + MAX_RECORDING_BYTES]
+                await self.recordings.append(NODE, RecordingPiece(session=session, part=part, offset=start, data=some))
+        sizes: dict[RecordingPart, int] = {part: len(data) for part, data in parts}
+        await self.recordings.end(NODE, RecordingEnd(session=session, sizes=sizes))
         return session.sid
 
     async def shown(self, sid: uuid.UUID) -> bytes:
@@ -164,10 +168,8 @@ async def test_what_was_there_before_there_was_a_store(world: World, server: S3,
     sid = await world.without.record()
     assert await world.without.filing.step() is None
     assert world.without.files() == 3
-    growing = m.RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=NOON)
-    await world.without.recordings.append(
-        NODE, m.RecordingPiece(session=growing, part="bytes", offset=0, data=b"begun")
-    )
+    growing = RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=NOON)
+    await world.without.recordings.append(NODE, RecordingPiece(session=growing, part="bytes", offset=0, data=b"begun"))
     again = Auth(tmp_path, world.backend, "without", world.store)
     running = asyncio.create_task(again.filing.run())
     await until(lambda: len(server.names()) == 3 and not again.filing.waiting)
