@@ -4,10 +4,15 @@ Where Docker runs that is kind, with kind-config.yaml; elsewhere it is the tests
 is declared are the documents of examples/quickstart, as they stand. Everything is reached from outside, through
 NodePorts, and is gone at the end. At a terminal it stays up until Ctrl-C; with CI=true, or without a terminal, it ends
 by itself.
+
+    python -m tools.demo_kubernetes [--kubeconfig FILE]
+
+With a kubeconfig it is shown on that cluster, which has the image and free ports, and is left as it was.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import os
@@ -22,7 +27,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import yaml
 
@@ -74,21 +79,79 @@ class Phases:
         print(f"  {total:6.1f} s  from {first} to the first session", flush=True)
 
 
+class Running(Protocol):
+    """A cluster that somebody starts and ends."""
+
+    def start(self) -> object:
+        """Start it, or undo what was begun and raise RuntimeError."""
+
+    def load(self, archive: Path) -> object:
+        """Bring the image to its nodes. Raises RuntimeError."""
+
+    def stop(self) -> None:
+        """End it, with all that is on it."""
+
+
+class Given:
+    """A cluster that runs already, with the image on its nodes. What the demo makes there is removed at the end."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+
+    @property
+    def address(self) -> str:
+        """An address of a node. Raises RuntimeError."""
+        path = "{.items[0].status.addresses[?(@.type=='InternalIP')].address}"
+        return self._kubectl("get", "nodes", f"--output=jsonpath={path}")
+
+    def start(self) -> None:
+        """Raise RuntimeError where the namespace of the demo is somebody's already."""
+        if self._kubectl("get", "namespace", NAMESPACE, "--ignore-not-found"):
+            raise RuntimeError(f"the namespace {NAMESPACE} is there already: kubectl delete namespace {NAMESPACE}")
+
+    def load(self, archive: Path) -> None:
+        """Nothing: who gives a cluster has loaded it."""
+
+    def stop(self) -> None:
+        """Remove the release, then documents that wait for an operator that is gone, and the namespace."""
+        here = f"--namespace={NAMESPACE}"
+        uninstall = [str(demo.SCRIPTS / "helm"), "uninstall", RELEASE, here, "--ignore-not-found", "--wait"]
+        subprocess.run(uninstall, env=self._environment, stdout=subprocess.DEVNULL, check=False)
+        with suppress(RuntimeError):  # no definitions, so nothing was declared
+            for each in self._kubectl("get", "teleport", here, "--output=name").split():
+                self._kubectl("patch", each, here, "--type=merge", '--patch={"metadata": {"finalizers": null}}')
+        self._kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", f"--timeout={PATIENCE_SECONDS:.0f}s")
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+
+    def _kubectl(self, *words: str) -> str:
+        command = [str(demo.SCRIPTS / "kubectl"), *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=self._environment, check=False)
+        if done.returncode:
+            raise RuntimeError(f"kubectl {shlex.join(words)}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+
 class Kubernetes:
     """A cluster, and where its NodePorts are."""
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare one, whichever can run here. Raises RuntimeError."""
+    def __init__(self, folder: Path, given: Path | None = None) -> None:
+        """Take the one that is given, or prepare one, whichever can run here. Raises RuntimeError."""
         values = yaml.safe_load(VALUES.read_text())["proxy"]["service"]["nodePorts"]
-        if image.has_docker():
+        ports = {port: port for port in values.values()}
+        self.running: Running
+        if given:
+            self.running = taken = Given(given)
+            self.kubeconfig, self.address, self.name = given, taken.address, f"the cluster of {given}"
+        elif image.has_docker():
             ports = dict(zip(values.values(), demo.free_ports(len(values)), strict=True))
-            self.running: Kind | Cluster = Kind(folder, KIND, ports)
-            self.kubeconfig, self.address = self.running.kubeconfig, Kind.address
-            self.name = "kind"
+            self.running = kind = Kind(folder, KIND, ports)
+            self.kubeconfig, self.address, self.name = kind.kubeconfig, Kind.address, "kind"
         else:
-            ports = {port: port for port in values.values()}
-            self.running = Cluster(folder)
-            self.kubeconfig, self.address = self.running.control_plane.kubeconfig, machine.ADDRESS
+            self.running = cluster = Cluster(folder)
+            self.kubeconfig, self.address = cluster.control_plane.kubeconfig, machine.ADDRESS
             self.name = f"Kubernetes {binaries.version()} of our own"
         self.web = f"{self.address}:{ports[values['web']]}"
         self.ssh = f"{self.address}:{ports[values['ssh']]}"
@@ -218,6 +281,9 @@ def ignore_endings() -> None:
 
 def main() -> int:
     """Run the demo, and leave nothing behind."""
+    parser = argparse.ArgumentParser(prog="python -m tools.demo_kubernetes", description="The main job on Kubernetes.")
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="show it on this cluster, which has the image")
+    given: Path | None = parser.parse_args().kubeconfig
     for ending in ENDINGS:
         signal.signal(ending, interrupt)
     folder = Path(tempfile.mkdtemp(prefix="teleport-demo-"))
@@ -225,8 +291,8 @@ def main() -> int:
     try:
         archive = image.archive()
         phases.end("image")
-        kubernetes = Kubernetes(folder / "kubernetes")
-        print(f"starting {kubernetes.name}", flush=True)
+        kubernetes = Kubernetes(folder / "kubernetes", given)
+        print(f"{'on' if given else 'starting'} {kubernetes.name}", flush=True)
         kubernetes.running.start()  # which undoes what it did when it fails
         try:
             phases.end("Kubernetes")
@@ -235,7 +301,7 @@ def main() -> int:
             show(folder, kubernetes, phases)
         finally:
             ignore_endings()
-            print("\nremoving the cluster", flush=True)
+            print(f"\nremoving {'what was made there' if given else 'the cluster'}", flush=True)
             kubernetes.running.stop()
     except KeyboardInterrupt:
         print("stopped", flush=True)

@@ -118,6 +118,9 @@ proxy_service:
   {{- with .Values.proxy.sshPublicAddr }}
   ssh_public_addr: {{ . | quote }}
   {{- end }}
+  {{- with include "teleport.tunnelPublicAddr" . }}
+  tunnel_public_addr: {{ . | quote }}
+  {{- end }}
   {{- if include "teleport.tlsSecret" . }}
   https_cert_file: /etc/teleport/tls/tls.crt
   https_key_file: /etc/teleport/tls/tls.key
@@ -152,6 +155,22 @@ ssh_service:
 {{- default (printf "%s-tls" (include "teleport.component" (dict "root" . "name" "proxy"))) .Values.proxy.tls.secretName -}}
 {{- else -}}
 {{- .Values.proxy.tls.secretName -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where leaves reach the port of tunnels; empty where that is unknown, or what proxies say of themselves. */}}
+{{- define "teleport.tunnelPublicAddr" -}}
+{{- $proxy := .Values.proxy -}}
+{{- $own := $proxy.tunnelService -}}
+{{- $service := ternary $own $proxy.service $own.enabled -}}
+{{- $port := ternary 0 $proxy.service.ports.tunnel $own.enabled -}}
+{{- if eq $service.type "NodePort" -}}
+{{- $port = ternary $own.nodePort $proxy.service.nodePorts.tunnel $own.enabled -}}
+{{- end -}}
+{{- if $proxy.tunnelPublicAddr -}}
+{{- $proxy.tunnelPublicAddr -}}
+{{- else if and $proxy.publicAddr $port (ne (int $port) 3024) -}}
+{{- printf "%s:%d" (include "teleport.host" $proxy.publicAddr) (int $port) -}}
 {{- end -}}
 {{- end -}}
 
