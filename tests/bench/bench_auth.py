@@ -22,9 +22,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.member_messages import Heartbeat, Presence
+from runtime.api.messages import Nothing
+from runtime.api.token_messages import TokenCreated, TokenRequest
 from runtime.auth.presence import PresenceStore
 from runtime.backend.open import open_backend
 from runtime.core.callers import Caller, CallerKind
@@ -63,7 +65,7 @@ def run(arguments: list[str]) -> None:
 async def _heartbeats(auth: Teleport, store: Store, nodes: int, connections: int) -> None:
     print(f"{nodes:,} nodes, a heartbeat each in {HEARTBEAT_SECONDS:g} s, over {connections} connections; {store.name}")
     async with AsyncExitStack() as stack:
-        token = await _admin(auth, stack).call(methods.TOKENS_CREATE, m.TokenRequest(roles=("node",)))
+        token = await _admin(auth, stack).call(methods.TOKENS_CREATE, TokenRequest(roles=("node",)))
         identities = await _few_at_once(connections, lambda number: _join(auth, token, f"node{number}"))
         await asyncio.to_thread(auth.stop)  # or memory that joining left behind would seem to be no new one
         await asyncio.to_thread(auth.start)
@@ -108,7 +110,7 @@ async def _heartbeats(auth: Teleport, store: Store, nodes: int, connections: int
         print(f"  {what:<44}{value}", flush=True)
 
 
-async def _join(auth: Teleport, token: m.TokenCreated, name: str) -> StoredIdentity:
+async def _join(auth: Teleport, token: TokenCreated, name: str) -> StoredIdentity:
     joined = await join(
         token=token.entry.token,
         roles=[CallerKind.NODE],
@@ -123,7 +125,7 @@ async def _join(auth: Teleport, token: m.TokenCreated, name: str) -> StoredIdent
 
 async def _connect(auth: Teleport, identity: StoredIdentity) -> AuthClient:
     client = auth_client(lambda: identity, _servers(auth), CLOCK)
-    await client.call(methods.PING, m.Nothing())
+    await client.call(methods.PING, Nothing())
     return client
 
 
@@ -158,9 +160,9 @@ async def _seed(store: Store, count: int) -> None:
     await backend.close()
 
 
-def _presence(node: uuid.UUID, name: str) -> m.Presence:
+def _presence(node: uuid.UUID, name: str) -> Presence:
     labels = {"env": "prod", "region": "eu-west-1", "kernel": "Linux 6.12.0"}
-    return m.Presence(id=node, kind=CallerKind.NODE, name=name, addr="10.0.0.1:3022", labels=labels)
+    return Presence(id=node, kind=CallerKind.NODE, name=name, addr="10.0.0.1:3022", labels=labels)
 
 
 async def _period(
@@ -173,7 +175,7 @@ async def _period(
         due = start + HEARTBEAT_SECONDS * number / nodes
         await asyncio.sleep(due - asyncio.get_running_loop().time())
         which = number % len(clients)
-        heartbeat = m.Heartbeat(presence=_presence(identities[which].id, f"node{which}"), ttl=PRESENCE_TTL)
+        heartbeat = Heartbeat(presence=_presence(identities[which].id, f"node{which}"), ttl=PRESENCE_TTL)
         sent = time.perf_counter()
         await clients[which].call(methods.HEARTBEAT, heartbeat)
         times.append(time.perf_counter() - sent)
@@ -186,7 +188,7 @@ async def _pings_until(done: asyncio.Task[Any], client: AuthClient) -> float:
     longest = 0.0
     while not done.done():
         sent = time.perf_counter()
-        await client.call(methods.PING, m.Nothing())
+        await client.call(methods.PING, Nothing())
         longest = max(longest, time.perf_counter() - sent)
     return longest
 
@@ -242,7 +244,7 @@ async def _losses(pair: AuthPair) -> None:
             stack.push_async_callback(client.close)
             while client.server != pair.one.auth_address:
                 await client.close()
-                await client.call(methods.PING, m.Nothing())
+                await client.call(methods.PING, Nothing())
             lose(pair.one.process)
             print(f"  {what}: the first call {await _timed(client)}, the next {await _timed(client)}", flush=True)
             newcomer = pair.admin(*pair.both)
@@ -256,7 +258,7 @@ async def _losses(pair: AuthPair) -> None:
 async def _timed(client: AuthClient) -> str:
     start = time.perf_counter()
     try:
-        await client.call(methods.PING, m.Nothing())
+        await client.call(methods.PING, Nothing())
         end = "is answered"
     except Unavailable:
         end = "fails"

@@ -22,9 +22,11 @@ from pathlib import Path
 import aiohttp
 import pyotp
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.member_messages import RenewRequest
+from runtime.api.people_messages import UserRequest
+from runtime.api.token_messages import TokenRequest
 from runtime.auth.credentials import Credentials, CredentialStore
 from runtime.auth.otp import OneTimePassword, new_seed
 from runtime.auth.passwords import Passwords
@@ -35,7 +37,7 @@ from runtime.core.clock import SystemClock
 from runtime.pki.keys import generate_key
 from runtime.service.identity import DataDir
 from runtime.service.member import AuthServers, auth_client, join
-from runtime.service.storage import SQLITE_FILE
+from runtime.service.sections.storage import SQLITE_FILE
 from tests.servers.teleport import Teleport, admin
 
 CLIENTS = (0, 1, 2, 4, 16)
@@ -126,7 +128,7 @@ async def _people(teleport: Teleport, administrator: AuthClient) -> list[Person]
     store, people = CredentialStore(backend), []
     for number in range(2 * max(CLIENTS)):
         name, seed = f"person-{number}", new_seed()
-        await administrator.call(methods.USERS_CREATE, m.UserRequest(name=name, logins=("root",)))
+        await administrator.call(methods.USERS_CREATE, UserRequest(name=name, logins=("root",)))
         otp = OneTimePassword(type="hotp", seed=seed)
         await store.replace(name, await store.get(name), Credentials(password=hashed, otp=otp, invite="none"))
         people.append(Person(name, pyotp.HOTP(seed)))
@@ -136,7 +138,7 @@ async def _people(teleport: Teleport, administrator: AuthClient) -> list[Person]
 
 async def _node(teleport: Teleport, administrator: AuthClient) -> AuthClient:
     """Join a node, and return it as a caller."""
-    token = await administrator.call(methods.TOKENS_CREATE, m.TokenRequest(roles=("node",)))
+    token = await administrator.call(methods.TOKENS_CREATE, TokenRequest(roles=("node",)))
     servers = AuthServers(DataDir(teleport.folder / "node"), [teleport.auth_address])
     identities = await join(
         token=token.entry.token,
@@ -150,8 +152,8 @@ async def _node(teleport: Teleport, administrator: AuthClient) -> AuthClient:
     return auth_client(lambda: identities[CallerKind.NODE], servers, SystemClock())
 
 
-def _renewal() -> m.RenewRequest:
-    return m.RenewRequest(name="node", public_key=generate_key().public.line)
+def _renewal() -> RenewRequest:
+    return RenewRequest(name="node", public_key=generate_key().public.line)
 
 
 async def _log_in(teleport: Teleport, people: deque[Person], times: Times, source: str) -> None:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from runtime.api import messages as m
+from runtime.api.recording_messages import RecordingSession
 from runtime.audit.events import EventType
 from runtime.audit.reading import FileSource, Source
 from runtime.audit.recording import BYTES, LOG, Script, file_name
@@ -122,7 +122,7 @@ def record(folder: Path, size: int) -> float:
 
 async def _known(teleport: Teleport, size: int) -> None:
     """Let the cluster know of the recording."""
-    session = m.RecordingSession(sid=SID, user="joe", login=LOGIN, started=datetime(2017, 2, 3, tzinfo=UTC))
+    session = RecordingSession(sid=SID, user="joe", login=LOGIN, started=datetime(2017, 2, 3, tzinfo=UTC))
     known = Record(session=session, node="node1", auth=teleport.auth_address, over=True, size=size, verified=True)
     backend = await open_backend(SqliteOptions(str(teleport.data_dir / "backend.sqlite")), clock=SystemClock())
     await backend.put(f"{PREFIX}{SID}", known.model_dump_json().encode())

@@ -15,7 +15,13 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runtime.api import messages as m
+from runtime.api.recording_messages import (
+    MAX_RECORDING_BYTES,
+    RecordingEnd,
+    RecordingPart,
+    RecordingPiece,
+    RecordingSession,
+)
 from runtime.api.search_messages import RecordingSearch
 from runtime.auth.recordings import Recordings
 from runtime.auth.text_search import TextSearch
@@ -64,10 +70,10 @@ async def _record(recordings: Recordings, unit: bytes, size: int) -> None:
     """Bring a recording to auth, in entries of 64 KiB as a node makes them."""
     piece = unit * (64 * 1024 // len(unit))
     recorded = Recorded((number * 50, piece) for number in range(size // len(piece)))
-    session = m.RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=NOW)
-    parts: tuple[tuple[m.RecordingPart, bytes], ...] = (("bytes", recorded.printed), ("log", recorded.log))
+    session = RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=NOW)
+    parts: tuple[tuple[RecordingPart, bytes], ...] = (("bytes", recorded.printed), ("log", recorded.log))
     for part, data in parts:
-        for offset in range(0, len(data), m.MAX_RECORDING_BYTES):
-            more = data[offset : offset + m.MAX_RECORDING_BYTES]
-            await recordings.append("node", m.RecordingPiece(session=session, part=part, offset=offset, data=more))
-    await recordings.end("node", m.RecordingEnd(session=session, sizes={part: len(data) for part, data in parts}))
+        for offset in range(0, len(data), MAX_RECORDING_BYTES):
+            more = data[offset : offset + MAX_RECORDING_BYTES]
+            await recordings.append("node", RecordingPiece(session=session, part=part, offset=offset, data=more))
+    await recordings.end("node", RecordingEnd(session=session, sizes={part: len(data) for part, data in parts}))

@@ -26,14 +26,13 @@ from pathlib import Path
 from runtime.core.clock import SystemClock
 from runtime.core.defaults import MAX_CERTIFICATE_TTL
 from runtime.pki.claims import HostClaims, MemberRole
-from runtime.pki.export import trusted_user_ca_keys
 from runtime.pki.keys import PrivateKey, generate_key, load_private_key
 from runtime.pki.signing import random_serial, sign_host
 from runtime.pki.trust import Trust
 from tests.servers import linked
 from tests.servers.linked import peer, trust
 from tests.servers.people import certify, declare, user
-from tests.servers.sshd import LOGIN, Sshd
+from tests.servers.sshd import LOGIN, Sshd, trusted_user_ca_keys
 from tests.servers.teleport import Teleport
 from tests.servers.tunnels import Hosts, LeafProxy, RootProxy
 
@@ -91,7 +90,7 @@ def _routes(folder: Path) -> Iterator[Routes]:
         folder / "sshd",
         host_key=key.to_openssh(),
         host_certificate=certificate.line,
-        trusted_user_ca_keys=trusted_user_ca_keys([ours.user.signer.public, theirs.user.signer.public]),
+        trusted_user_ca_keys=trusted_user_ca_keys(ours.user.signer.public, theirs.user.signer.public),
     ) as sshd:
         servers = [{"name": "box", "addr": f"127.0.0.1:{sshd.port}"}]
         leaf.configure({"proxy_service": {"openssh_servers": servers}})

@@ -15,10 +15,13 @@ from typing import TypeVar
 import pyotp
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.dial import DIAL_SECONDS
+from runtime.api.member_messages import Presence, PresenceQuery
+from runtime.api.messages import Name, Nothing
+from runtime.api.people_messages import LoginReply, LoginRequest, Signup, SignupQuery, SignupRequest, UserRequest
+from runtime.api.token_messages import TokenRequest, TokenValue
 from runtime.auth.attempts import Attempts, source
 from runtime.auth.credentials import Credentials, CredentialStore
 from runtime.auth.otp import STEP_SECONDS, OneTimePassword, new_seed
@@ -64,9 +67,9 @@ class Person:
     totp: pyotp.TOTP
     step: int = field(default_factory=lambda: int(CLOCK.now().timestamp()) // STEP_SECONDS)
 
-    def login(self, step: int, *, password: str = PASSWORD, address: str = OFFICE) -> m.LoginRequest:
+    def login(self, step: int, *, password: str = PASSWORD, address: str = OFFICE) -> LoginRequest:
         """Return what the person types, with the code of that step of the clock."""
-        return m.LoginRequest.model_validate(
+        return LoginRequest.model_validate(
             {
                 "user": self.name,
                 "password": password,
@@ -121,7 +124,7 @@ class World:
         for order in ((one, two), (two, one)):
             client = auth_client(lambda: identity, _InOrder(self.folder, order), CLOCK)
             self._stack.push_async_callback(client.close)
-            await client.call(methods.PING, m.Nothing())
+            await client.call(methods.PING, Nothing())
             clients.append(client)
         return clients[0], clients[1]
 
@@ -132,7 +135,7 @@ class World:
         people = []
         for number in range(count):
             name, seed = f"{prefix}{number}", new_seed()
-            await admin.call(methods.USERS_CREATE, m.UserRequest(name=name, logins=(name, "shared")))
+            await admin.call(methods.USERS_CREATE, UserRequest(name=name, logins=(name, "shared")))
             new = Credentials(password=hashed, otp=OneTimePassword(seed=seed))
             await store.replace(name, await store.get(name), new)
             people.append(Person(name, pyotp.TOTP(seed)))
@@ -141,7 +144,7 @@ class World:
 
     async def trust(self) -> Trust:
         """Return what verifies the cluster's certificates."""
-        answer = await self.admin().call(methods.AUTHORITIES, m.Nothing())
+        answer = await self.admin().call(methods.AUTHORITIES, Nothing())
         return trust_of(answer.authorities)
 
 
@@ -175,7 +178,7 @@ async def outcome(call: Awaitable[T]) -> T | TeleportError:
         return error
 
 
-def check_certificate(reply: m.LoginReply, person: Person, trust: Trust) -> None:
+def check_certificate(reply: LoginReply, person: Person, trust: Trust) -> None:
     """See that the certificate is this person's, by this cluster's user authority."""
     identity = verify_user(reply.certificate.encode(), trust, CLOCK.now())
     assert reply.user == identity.user == person.name
@@ -188,8 +191,8 @@ async def test_both_agree_though_both_started_on_nothing(world: World) -> None:
     answers = []
     for server in world.pair.both:
         admin = world.admin(server)
-        pong = await admin.call(methods.PING, m.Nothing())
-        answers.append((pong.cluster, await admin.call(methods.AUTHORITIES, m.Nothing())))
+        pong = await admin.call(methods.PING, Nothing())
+        answers.append((pong.cluster, await admin.call(methods.AUTHORITIES, Nothing())))
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len(await auth_servers(admin)) < 2:  # noqa: ASYNC110 - another process has no event for us
                 await asyncio.sleep(0.1)
@@ -201,8 +204,8 @@ async def auth_servers(admin: AuthClient) -> list[str]:
     return [entry.presence.addr for entry in (await admin.call(methods.PRESENCE, _query(CallerKind.AUTH))).members]
 
 
-def _query(kind: CallerKind) -> m.PresenceQuery:
-    return m.PresenceQuery(kind=kind)
+def _query(kind: CallerKind) -> PresenceQuery:
+    return PresenceQuery(kind=kind)
 
 
 async def test_a_certificate_of_one_is_good_at_the_other(world: World) -> None:
@@ -211,7 +214,7 @@ async def test_a_certificate_of_one_is_good_at_the_other(world: World) -> None:
     for joined_at, called in ((one, two), (two, one)):
         identity = await world.joined(CallerKind.NODE, "db1", joined_at)
         client = auth_client(lambda: identity, _InOrder(world.folder, [called.auth_address]), CLOCK)  # noqa: B023
-        assert (await client.call(methods.PING, m.Nothing())).cluster == identity.cluster
+        assert (await client.call(methods.PING, Nothing())).cluster == identity.cluster
         await client.close()
 
 
@@ -231,8 +234,8 @@ async def test_an_invite_is_used_once(world: World) -> None:
     admin, proxies = world.admin(), await world.proxies()
     for number in range(5):
         name = f"invited{number}"
-        invite = await admin.call(methods.USERS_CREATE, m.UserRequest(name=name))
-        query = m.SignupQuery.model_validate({"token": invite.token, "address": OFFICE})
+        invite = await admin.call(methods.USERS_CREATE, UserRequest(name=name))
+        query = SignupQuery.model_validate({"token": invite.token, "address": OFFICE})
         totp = pyotp.parse_uri((await proxies[0].call(methods.SIGNUP_SHOW, query)).otp_uri)
         assert isinstance(totp, pyotp.TOTP)
         person = Person(name, totp)
@@ -244,7 +247,7 @@ async def test_an_invite_is_used_once(world: World) -> None:
             )
         )
         assert sorted(type(end).__name__ for end in ends) == ["AccessDenied", "Signup"], ends
-        won = [isinstance(end, m.Signup) for end in ends].index(True)
+        won = [isinstance(end, Signup) for end in ends].index(True)
         for proxy in proxies:
             wrong = person.login(person.step + 1, password=passwords[1 - won], address=f"198.51.100.{100 + number}")
             with pytest.raises(AccessDenied, match="wrong user name"):
@@ -252,15 +255,15 @@ async def test_an_invite_is_used_once(world: World) -> None:
         await proxies[1 - won].call(methods.LOGIN, person.login(person.step + 1, password=passwords[won]))
 
 
-def _signup(token: str, password: str, person: Person) -> m.SignupRequest:
-    return m.SignupRequest.model_validate(
+def _signup(token: str, password: str, person: Person) -> SignupRequest:
+    return SignupRequest.model_validate(
         {"token": token, "password": password, "otp": person.totp.generate_otp(person.step), "address": OFFICE}
     )
 
 
 async def test_a_token_for_three_lets_three_of_ten_in(world: World) -> None:
     """Ten newcomers at both servers at once with a token of maxUses 3: three are members, seven are not."""
-    created = await world.admin().call(methods.TOKENS_CREATE, m.TokenRequest(roles=("node",), max_uses=3))
+    created = await world.admin().call(methods.TOKENS_CREATE, TokenRequest(roles=("node",), max_uses=3))
 
     async def come(number: int) -> str:
         server = world.pair.both[number % 2]
@@ -327,8 +330,8 @@ async def test_guesses_at_once_at_both_are_counted(world: World) -> None:
 async def test_what_one_takes_away_is_gone_at_the_other(world: World) -> None:
     """A token revoked and a user deleted at one server are refused by the other in the next moment."""
     one, two = world.pair.both
-    created = await world.admin(one).call(methods.TOKENS_CREATE, m.TokenRequest(roles=("node",)))
-    token = m.TokenValue.model_validate({"token": created.entry.token})
+    created = await world.admin(one).call(methods.TOKENS_CREATE, TokenRequest(roles=("node",)))
+    token = TokenValue.model_validate({"token": created.entry.token})
     await world.admin(one).call(methods.TOKENS_DELETE, token)
     for server in (one, two):
         with pytest.raises(AccessDenied, match="the token is not valid"):
@@ -346,7 +349,7 @@ async def test_what_one_takes_away_is_gone_at_the_other(world: World) -> None:
     leaver, stayer = await world.people(2, "leaver")
     _, proxy = await world.proxies()
     await proxy.call(methods.LOGIN, leaver.login(leaver.step))
-    await world.admin(one).call(methods.USERS_DELETE, m.Name(name=leaver.name))
+    await world.admin(one).call(methods.USERS_DELETE, Name(name=leaver.name))
     with pytest.raises(AccessDenied):
         await proxy.call(methods.LOGIN, leaver.login(leaver.step + 1, address="203.0.113.60"))
     await proxy.call(methods.LOGIN, stayer.login(stayer.step))
@@ -363,7 +366,7 @@ async def test_nothing_is_lost_when_one_is_killed_while_people_log_in(world: Wor
     people, proxies, trust = await world.people(24, "crowd"), await world.proxies(), await world.trust()
     answered, fatal = asyncio.Semaphore(0), chance.randint(1, 8)
 
-    async def log_in(number: int, person: Person) -> m.LoginReply | TeleportError:
+    async def log_in(number: int, person: Person) -> LoginReply | TeleportError:
         end = await outcome(proxies[number % 2].call(methods.LOGIN, person.login(person.step)))
         answered.release()
         return end
@@ -375,10 +378,10 @@ async def test_nothing_is_lost_when_one_is_killed_while_people_log_in(world: Wor
     ends = await asyncio.gather(*logins)
     try:
         context = f"seed {seed}, killed after {fatal} answers: {ends}"
-        assert {type(end) for end in ends} == {m.LoginReply, Unavailable}, context
+        assert {type(end) for end in ends} == {LoginReply, Unavailable}, context
         store = CredentialStore(await world.backend())
         for number, (person, end) in enumerate(zip(people, ends, strict=True)):
-            if isinstance(end, m.LoginReply):
+            if isinstance(end, LoginReply):
                 check_certificate(end, person, trust)
                 known = (await store.get(person.name)).credentials
                 assert known is not None
@@ -405,15 +408,15 @@ async def test_a_sign_up_that_is_cut_short_can_be_completed(world: World) -> Non
     admin, proxies = world.admin(), await world.proxies()
     invited: list[tuple[str, Person]] = []
     for number in range(12):
-        invite = await admin.call(methods.USERS_CREATE, m.UserRequest(name=f"newcomer{number}"))
-        query = m.SignupQuery.model_validate({"token": invite.token, "address": OFFICE})
+        invite = await admin.call(methods.USERS_CREATE, UserRequest(name=f"newcomer{number}"))
+        query = SignupQuery.model_validate({"token": invite.token, "address": OFFICE})
         totp = pyotp.parse_uri((await proxies[0].call(methods.SIGNUP_SHOW, query)).otp_uri)
         assert isinstance(totp, pyotp.TOTP)
         invited.append((invite.token, Person(invite.user, totp)))
     step = int(CLOCK.now().timestamp()) // STEP_SECONDS
     answered = asyncio.Semaphore(0)
 
-    async def sign_up(number: int) -> m.Signup | TeleportError:
+    async def sign_up(number: int) -> Signup | TeleportError:
         token, person = invited[number]
         person.step = step
         end = await outcome(proxies[number % 2].call(methods.SIGNUP_COMPLETE, _signup(token, PASSWORD, person)))
@@ -426,11 +429,11 @@ async def test_a_sign_up_that_is_cut_short_can_be_completed(world: World) -> Non
     world.pair.one.process.kill()
     ends = await asyncio.gather(*signing_up)
     try:
-        assert {type(end) for end in ends} == {m.Signup, Unavailable}, f"seed {seed}: {ends}"
+        assert {type(end) for end in ends} == {Signup, Unavailable}, f"seed {seed}: {ends}"
         for number, (end, (token, person)) in enumerate(zip(ends, invited, strict=True)):
             if isinstance(end, Unavailable):
                 again = await outcome(proxies[0].call(methods.SIGNUP_COMPLETE, _signup(token, PASSWORD, person)))
-                assert isinstance(again, m.Signup) or "used" in str(again), f"seed {seed}: {again}"
+                assert isinstance(again, Signup) or "used" in str(again), f"seed {seed}: {again}"
             login = person.login(step + 1, address=f"203.0.113.{100 + number}")
             await proxies[number % 2].call(methods.LOGIN, login)
     finally:
@@ -449,7 +452,7 @@ async def test_a_member_moves_to_a_server_that_it_was_never_told_of(
     data_dir = DataDir(world.folder)
     servers = AuthServers(data_dir, [one.auth_address])
     identity = await world.joined(CallerKind.NODE, "db1", one)
-    presence = m.Presence(id=identity.id, kind=CallerKind.NODE, name="db1", addr="127.0.0.1:3022")
+    presence = Presence(id=identity.id, kind=CallerKind.NODE, name="db1", addr="127.0.0.1:3022")
     member = Member(identity, data_dir=data_dir, servers=servers, presence=lambda: presence, advertised=[], clock=CLOCK)
     beating = asyncio.create_task(member.run())
     try:

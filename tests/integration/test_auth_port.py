@@ -10,53 +10,22 @@ from pathlib import Path
 import pyotp
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
-from runtime.audit.log import EventLog
-from runtime.auth.server import AuthOptions, AuthService, open_authorities
-from runtime.backend.memory import MemoryBackend
+from runtime.api.member_messages import Presence, PresenceQuery
+from runtime.api.messages import Nothing
+from runtime.api.people_messages import LoginRequest, SignupQuery, SignupRequest, UserRequest
+from runtime.api.token_messages import TokenRequest
 from runtime.core.callers import CallerKind
-from runtime.core.clock import SystemClock
 from runtime.core.errors import AccessDenied, Unavailable
 from runtime.pki.keys import generate_key
-from runtime.service.identity import DataDir, StoredIdentity, identities_of
+from runtime.service.identity import DataDir
 from runtime.service.member import AuthServers, Member, auth_client, join
+from tests.servers.auth_port import CLOCK, AuthPort
 
-CLOCK = SystemClock()
 
-
-class Auth:
-    """An auth service on a free port, with an administrator's identity."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.log = EventLog(tmp_path / "log", CLOCK)
-        self.backend = MemoryBackend(clock=CLOCK)
-        self.options = AuthOptions(address="127.0.0.1", port=0, cluster_name="main")
-        self.address = ""
-
-    async def start(self) -> None:
-        """Create the authorities and listen."""
-        authorities = await open_authorities(self.backend, self.options, CLOCK)
-        self.service = AuthService(
-            self.options,
-            backend=self.backend,
-            authorities=authorities,
-            clock=CLOCK,
-            audit=self.log,
-            auth_servers=lambda: (self.address,),
-        )
-        own = self.identity(CallerKind.AUTH)
-        host, port = await self.service.start(
-            host_key=own.key.get_secret_value().encode(), host_certificate=own.host_certificate.encode()
-        )
-        self.address = f"{host}:{port}"
-
-    def identity(self, role: CallerKind) -> StoredIdentity:
-        """Return an identity that auth makes for a role beside it."""
-        key = generate_key()
-        membership = self.service.members.local(role, "localhost", (), key.public.line)
-        return identities_of(membership, key.to_openssh(), "main")[role]
+class Auth(AuthPort):
+    """An auth service, as newcomers are told of it."""
 
     def servers(self, tmp_path: Path) -> AuthServers:
         """Return the list of auth servers as a newcomer is told it."""
@@ -67,26 +36,21 @@ class Auth:
 async def auth(tmp_path: Path) -> AsyncIterator[Auth]:
     """Yield a running auth service."""
     auth = Auth(tmp_path)
-    await auth.start()
+    await auth.listen()
     yield auth
-    await auth.service.stop()
-    await auth.backend.close()
-    auth.log.close()
+    await auth.end()
 
 
 @pytest.fixture
-async def admin(auth: Auth, tmp_path: Path) -> AsyncIterator[AuthClient]:
-    """Yield a client with an administrator's identity."""
-    identity = auth.identity(CallerKind.ADMIN)
-    client = auth_client(lambda: identity, auth.servers(tmp_path), CLOCK)
-    yield client
-    await client.close()
+def admin(auth: Auth) -> AuthClient:
+    """Return a client with an administrator's identity."""
+    return auth.client(auth.identity(CallerKind.ADMIN))
 
 
 async def test_a_newcomer_joins_with_token_and_pin_and_is_listed(auth: Auth, admin: AuthClient, tmp_path: Path) -> None:
     """Token in, identities for both roles out; the first heartbeat lists the node with the token's labels."""
     token = await admin.call(
-        methods.TOKENS_CREATE, m.TokenRequest(roles=("node", "proxy"), labels={"env": "prod"}, max_uses=1)
+        methods.TOKENS_CREATE, TokenRequest(roles=("node", "proxy"), labels={"env": "prod"}, max_uses=1)
     )
     assert token.auth_servers == (auth.address,)
     servers = AuthServers(DataDir(tmp_path), token.auth_servers)
@@ -101,7 +65,7 @@ async def test_a_newcomer_joins_with_token_and_pin_and_is_listed(auth: Auth, adm
     )
     assert set(identities) == {CallerKind.NODE, CallerKind.PROXY}
     node = identities[CallerKind.NODE]
-    presence = m.Presence(
+    presence = Presence(
         id=node.id, kind=CallerKind.NODE, name="db1", addr="127.0.0.1:3022", labels={"env": "dev", "os": "debian"}
     )
     member = Member(
@@ -109,14 +73,14 @@ async def test_a_newcomer_joins_with_token_and_pin_and_is_listed(auth: Auth, adm
     )
     beating = asyncio.create_task(member.run())
     await asyncio.wait_for(member.heard.wait(), 10)
-    listed = await admin.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))
+    listed = await admin.call(methods.PRESENCE, PresenceQuery(kind=CallerKind.NODE))
     assert [entry.presence.labels for entry in listed.members] == [{"env": "prod", "os": "debian"}]
     await member.renew()
     assert member.identity.member_certificate != node.member_certificate
     assert DataDir(tmp_path).identity(CallerKind.NODE) == member.identity
     beating.cancel()
     await member.leave()
-    assert (await admin.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))).members == ()
+    assert (await admin.call(methods.PRESENCE, PresenceQuery(kind=CallerKind.NODE))).members == ()
     with pytest.raises(AccessDenied, match="not valid"):
         await join(
             token=token.entry.token,
@@ -131,7 +95,7 @@ async def test_a_newcomer_joins_with_token_and_pin_and_is_listed(auth: Auth, adm
 
 async def test_a_wrong_pin_keeps_the_token_at_home(auth: Auth, admin: AuthClient, tmp_path: Path) -> None:
     """A newcomer that finds another authority than the pinned one goes no further: the token is not sent."""
-    token = await admin.call(methods.TOKENS_CREATE, m.TokenRequest(roles=("node",), max_uses=1))
+    token = await admin.call(methods.TOKENS_CREATE, TokenRequest(roles=("node",), max_uses=1))
     with pytest.raises(AccessDenied, match="not the pinned"):
         await join(
             token=token.entry.token,
@@ -142,16 +106,16 @@ async def test_a_wrong_pin_keeps_the_token_at_home(auth: Auth, admin: AuthClient
             ca_pin=generate_key().public.fingerprint,
             clock=CLOCK,
         )
-    assert token.entry in (await admin.call(methods.TOKENS_LIST, m.Nothing())).tokens
+    assert token.entry in (await admin.call(methods.TOKENS_LIST, Nothing())).tokens
 
 
 async def test_a_node_may_not_administer(auth: Auth, tmp_path: Path) -> None:
     """A node's certificate opens the port and none of tctl's methods; the attempt is in the log."""
     identity = auth.identity(CallerKind.NODE)
     client = auth_client(lambda: identity, auth.servers(tmp_path), CLOCK)
-    assert (await client.call(methods.PING, m.Nothing())).cluster == "main"
+    assert (await client.call(methods.PING, Nothing())).cluster == "main"
     with pytest.raises(AccessDenied, match=r"node may not call users\.create"):
-        await client.call(methods.USERS_CREATE, m.UserRequest(name="eve"))
+        await client.call(methods.USERS_CREATE, UserRequest(name="eve"))
     await client.close()
     (log,) = (tmp_path / "log").iterdir()
     assert '"event":"call.refused"' in log.read_text()
@@ -160,18 +124,17 @@ async def test_a_node_may_not_administer(auth: Auth, tmp_path: Path) -> None:
 async def test_a_certificate_of_another_cluster_is_refused(auth: Auth, tmp_path: Path) -> None:
     """An administrator of one cluster is nobody in another, in both directions of trust."""
     other = Auth(tmp_path / "other")
-    await other.start()
+    await other.listen()
     identity = other.identity(CallerKind.ADMIN)
     client = auth_client(lambda: identity, auth.servers(tmp_path), CLOCK)
     with pytest.raises(AccessDenied):
-        await client.call(methods.PING, m.Nothing())
+        await client.call(methods.PING, Nothing())
     ours = auth.identity(CallerKind.ADMIN)
     forged = identity.model_copy(update={"authorities": ours.authorities, "cluster": "main"})
     client = auth_client(lambda: forged, auth.servers(tmp_path), CLOCK)
     with pytest.raises(AccessDenied, match="does not accept the certificate"):
-        await client.call(methods.PING, m.Nothing())
-    await other.service.stop()
-    other.log.close()
+        await client.call(methods.PING, Nothing())
+    await other.end()
 
 
 async def test_an_auth_server_that_is_away_is_named(auth: Auth, tmp_path: Path) -> None:
@@ -180,16 +143,16 @@ async def test_an_auth_server_that_is_away_is_named(auth: Auth, tmp_path: Path) 
     await auth.service.stop()
     client = auth_client(lambda: identity, auth.servers(tmp_path), CLOCK)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
-        await client.call(methods.PING, m.Nothing())
+        await client.call(methods.PING, Nothing())
 
 
 async def test_people_sign_up_and_log_in_through_a_proxy(auth: Auth, admin: AuthClient, tmp_path: Path) -> None:
     """An administrator invites, a proxy passes on what is typed, and a certificate for the logins comes back."""
-    invite = await admin.call(methods.USERS_CREATE, m.UserRequest(name="joe", logins=("joe", "root")))
+    invite = await admin.call(methods.USERS_CREATE, UserRequest(name="joe", logins=("joe", "root")))
     identity = auth.identity(CallerKind.PROXY)
     proxy = auth_client(lambda: identity, auth.servers(tmp_path), CLOCK)
     form = await proxy.call(
-        methods.SIGNUP_SHOW, m.SignupQuery.model_validate({"token": invite.token, "address": "192.0.2.1"})
+        methods.SIGNUP_SHOW, SignupQuery.model_validate({"token": invite.token, "address": "192.0.2.1"})
     )
     assert form.user == "joe"
     totp = pyotp.parse_uri(form.otp_uri)
@@ -197,13 +160,13 @@ async def test_people_sign_up_and_log_in_through_a_proxy(auth: Auth, admin: Auth
     now = CLOCK.now()
     await proxy.call(
         methods.SIGNUP_COMPLETE,
-        m.SignupRequest.model_validate(
+        SignupRequest.model_validate(
             {"token": invite.token, "password": "correct horse", "otp": totp.at(now), "address": "192.0.2.1"}
         ),
     )
     reply = await proxy.call(
         methods.LOGIN,
-        m.LoginRequest.model_validate(
+        LoginRequest.model_validate(
             {
                 "user": "joe",
                 "password": "correct horse",
@@ -214,6 +177,6 @@ async def test_people_sign_up_and_log_in_through_a_proxy(auth: Auth, admin: Auth
         ),
     )
     assert reply.certificate.startswith("ssh-ed25519-cert-v01@openssh.com ")
-    users = (await admin.call(methods.USERS_LIST, m.Nothing())).users
+    users = (await admin.call(methods.USERS_LIST, Nothing())).users
     assert [(user.name, user.logins, user.status) for user in users] == [("joe", ("joe", "root"), "active")]
     await proxy.close()

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import SSHCertificateType
 from runtime.core.resources.authority import AuthorityType
 from runtime.pki.certificate import Certificate
 from runtime.pki.claims import HostClaims, MemberClaims, MemberRole, UserClaims
-from runtime.pki.export import export_authority, trusted_user_ca_keys
+from runtime.pki.export import export_authority
 from runtime.pki.keys import KeyAlgorithm, PrivateKey, generate_key
 from runtime.pki.signing import random_serial, sign_host, sign_member, sign_user
 from runtime.pki.trust import Signer
-from tests.servers.sshd import LOGIN, Sshd
+from tests.servers.sshd import LOGIN, Sshd, trusted_user_ca_keys
 from tests.unit.pki.forging import sign_raw, string
 
 HOUR = timedelta(hours=1)
@@ -162,13 +162,12 @@ def test_each_algorithm_of_authority_signs_as_openssh_expects(
 
 @pytest.mark.parametrize("algorithm", [KeyAlgorithm.ED25519, KeyAlgorithm.ECDSA_P256, KeyAlgorithm.ECDSA_P384])
 def test_fingerprints_and_key_files_are_those_of_ssh_keygen(tmp_path: Path, algorithm: KeyAlgorithm) -> None:
-    """ssh-keygen reads our private key file, and names its public key as we do, in SHA256 and in MD5."""
+    """ssh-keygen reads our private key file, and names its public key as we do."""
     key, path = generate_key(algorithm), tmp_path / "key"
     path.touch(mode=0o600)
     path.write_text(key.to_openssh())
     assert keygen("-y", "-f", path).strip() == key.public.line
     assert keygen("-l", "-f", path).split()[1] == key.public.fingerprint
-    assert keygen("-l", "-E", "md5", "-f", path).split()[1] == key.public.fingerprint_md5
 
 
 @dataclass
@@ -202,7 +201,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         tmp_path,
         host_key=host_key.to_openssh(),
         host_certificate=certificate.line,
-        trusted_user_ca_keys=trusted_user_ca_keys([user_ca.public]),
+        trusted_user_ca_keys=trusted_user_ca_keys(user_ca.public),
     ) as sshd:
         yield Cluster(user_ca, host_ca, generate_key(), sshd)
 

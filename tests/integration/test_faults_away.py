@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers.whole_cluster import check, running_cluster, workload
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 AWAY_SECONDS = 20.0
 BURST = 10

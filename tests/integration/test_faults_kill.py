@@ -13,7 +13,7 @@ import pytest
 from tests.servers.teleport import Teleport
 from tests.servers.whole_cluster import Cluster, check, running_cluster, workload
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 SESSIONS = 200
 FEW = 40

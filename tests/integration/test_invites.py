@@ -12,8 +12,9 @@ import aiohttp
 import pyotp
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.people_messages import SignupForm, SignupQuery
+from runtime.api.token_messages import TokenRequest
 from runtime.core import keys
 from runtime.core.callers import CallerKind
 from runtime.core.cluster_facts import ClusterFacts
@@ -120,7 +121,7 @@ async def test_the_log_and_the_storage_have_no_token(cluster: WebCluster) -> Non
 
 async def test_auth_tells_how_the_cluster_is_known(cluster: WebCluster) -> None:
     """The pin of the public record is what tctl prints with a token."""
-    created = await cluster.admin.call(methods.TOKENS_CREATE, m.TokenRequest(roles=("node",)))
+    created = await cluster.admin.call(methods.TOKENS_CREATE, TokenRequest(roles=("node",)))
     facts = decode(ClusterFacts, (await cluster.backend.get(keys.CLUSTER_FACTS)).value)
     assert (facts.name, facts.ca_pins) == ("main", (created.ca_pin,))
 
@@ -140,13 +141,13 @@ def links(text: str) -> list[str]:
     return re.findall(r"/web/newuser/([0-9a-f]{32})$", text, re.MULTILINE)
 
 
-def invited(auth: AuthThread, token: str) -> m.SignupForm:
+def invited(auth: AuthThread, token: str) -> SignupForm:
     """Return what the page of a link shows."""
-    query = m.SignupQuery.model_validate({"token": token, "address": "192.0.2.1"})
+    query = SignupQuery.model_validate({"token": token, "address": "192.0.2.1"})
     form = auth.local(
         CallerKind.PROXY, str(auth.identity(CallerKind.PROXY).id), lambda proxy: proxy.call(methods.SIGNUP_SHOW, query)
     )
-    assert isinstance(form, m.SignupForm)
+    assert isinstance(form, SignupForm)
     return form
 
 

@@ -19,13 +19,12 @@ from runtime.audit.recording import verify
 from runtime.core.joining import JOIN_LOGIN
 from runtime.node.joining import CHECK_SECONDS
 from runtime.pki.claims import HostClaims, MemberRole
-from runtime.pki.export import trusted_user_ca_keys
 from runtime.pki.keys import generate_key
 from runtime.pki.signing import random_serial, sign_host
 from tests.servers.people import CLOCK, HOUR, authorities_of, certify, declare, role, user
 from tests.servers.shared import ROLES, Shared, ready, shared_cluster
 from tests.servers.sshclient import Terminal, wait_until
-from tests.servers.sshd import LOGIN, Sshd
+from tests.servers.sshd import LOGIN, Sshd, trusted_user_ca_keys
 from tests.servers.tsh import Tsh
 
 IDLE_SECONDS = 6
@@ -294,7 +293,7 @@ def test_an_sshd_that_trusts_the_user_ca_does_not_know_the_login(shared: Shared,
         tmp_path,
         host_key=key.to_openssh(),
         host_certificate=host.line,
-        trusted_user_ca_keys=trusted_user_ca_keys([authorities.user.signer.public]),
+        trusted_user_ca_keys=trusted_user_ca_keys(authorities.user.signer.public),
     ) as sshd:
 
         def log_in(login: str) -> subprocess.CompletedProcess[str]:

@@ -17,11 +17,13 @@ from uuid import UUID
 import pyotp
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.member_messages import Heartbeat, Presence
+from runtime.api.people_messages import SignupQuery, SignupRequest
 from runtime.core.callers import CallerKind
-from tests.servers.auth_thread import CLOCK, STATIC, AuthThread, auth_thread
+from tests.servers.auth_port import CLOCK
+from tests.servers.auth_thread import STATIC, AuthThread, auth_thread
 
 
 @pytest.fixture
@@ -49,11 +51,11 @@ def sign_up(auth: AuthThread, token: str) -> None:
 
     async def work(proxy: AuthClient) -> None:
         query = {"token": token, "address": "192.0.2.1"}
-        form = await proxy.call(methods.SIGNUP_SHOW, m.SignupQuery.model_validate(query))
+        form = await proxy.call(methods.SIGNUP_SHOW, SignupQuery.model_validate(query))
         totp = pyotp.parse_uri(form.otp_uri)
         assert isinstance(totp, pyotp.TOTP)
         typed = {"password": "correct horse battery", "otp": totp.at(CLOCK.now())}
-        await proxy.call(methods.SIGNUP_COMPLETE, m.SignupRequest.model_validate({**query, **typed}))
+        await proxy.call(methods.SIGNUP_COMPLETE, SignupRequest.model_validate({**query, **typed}))
 
     auth.local(CallerKind.PROXY, str(auth.identity(CallerKind.PROXY).id), work)
 
@@ -62,8 +64,8 @@ def online(auth: AuthThread, node: str, name: str, addr: str, labels: Mapping[st
     """Send a node's heartbeat."""
 
     async def work(client: AuthClient) -> None:
-        presence = m.Presence(id=UUID(node), kind=CallerKind.NODE, name=name, addr=addr, labels=dict(labels))
-        await client.call(methods.HEARTBEAT, m.Heartbeat(presence=presence))
+        presence = Presence(id=UUID(node), kind=CallerKind.NODE, name=name, addr=addr, labels=dict(labels))
+        await client.call(methods.HEARTBEAT, Heartbeat(presence=presence))
 
     auth.local(CallerKind.NODE, node, work)
 

@@ -30,13 +30,13 @@ from runtime.pki.claims import UserClaims
 from runtime.pki.keys import generate_key
 from runtime.pki.signing import sign_user
 from runtime.service.identity import StoredIdentity
-from runtime.service.settings import Recording
+from runtime.service.sections.ssh import Recording
 from runtime.service.values import Address
 from runtime.transport.admission import Proxies
 from runtime.transport.limits import Limits
-from tests.integration.test_transport_audit import CLASSICAL, audit
 from tests.servers.auth_thread import AuthThread, auth_thread
 from tests.servers.rawssh import plain_packet, raw_client
+from tests.servers.sshaudit import CLASSICAL, audit
 from tests.servers.sshca import Credential
 from tests.servers.sshport import until
 

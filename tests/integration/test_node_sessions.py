@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import pwd
@@ -259,6 +260,21 @@ def test_a_window_that_changes_its_size(joe: Client) -> None:
     wait_until(lambda: "132:43" in [each["size"] for each in events(joe.node, "resize")])
 
 
+async def test_a_window_that_changes_its_size_before_there_is_a_child(joe: Client) -> None:
+    """The size that the terminal has by then counts, though what makes children is not done yet."""
+    command = 'until [ "$(stty size)" = "43 132" ]; do sleep 0.05; done; echo wide'
+    async with asyncio.timeout(60), connection(joe) as conn:
+        spawner = spawner_of(joe.node)
+        os.kill(spawner, signal.SIGSTOP)
+        try:
+            process = await conn.create_process(command, term_type="xterm", term_size=(80, 24))
+            process.channel.change_terminal_size(132, 43)
+            await conn.create_process("true")  # answered after all that came before
+        finally:
+            os.kill(spawner, signal.SIGCONT)
+        assert await process.stdout.readline() == "wide\r\n"
+
+
 def test_the_clients_terminal_modes_hold(joe: Client) -> None:
     """What `stty` has set on the client's side is set in the session (RFC 4254 §8)."""
     script = f"stty -icanon intr ^T; exec {shlex.join(joe.command('stty -a', options=('-tt',)))}"
@@ -400,6 +416,14 @@ async def connection(client: Client) -> AsyncIterator[asyncssh.SSHClientConnecti
         agent_path=None,
     ) as made:
         yield made
+
+
+def spawner_of(node: Teleport) -> int:
+    """Return the process that makes the node's children."""
+    tasks = Path(f"/proc/{node.process.pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    (spawner,) = (child for child in children if b"/spawning/" in Path(f"/proc/{child}/cmdline").read_bytes())
+    return spawner
 
 
 def execs(client: Client) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from runtime.api import messages as m
+from runtime.api.people_messages import LoginReply
 from runtime.proxy.service import ProxyOptions
 from runtime.service.values import Address
 from tests.servers.programs import run
@@ -71,7 +71,7 @@ async def test_a_login_gives_a_certificate_that_openssh_reads(
     body = login(code(cluster, totp), ttl=3600)
     async with http.post("/webapi/login", json=body) as response:
         assert response.status == 200, await response.text()
-        reply = m.LoginReply.model_validate(await response.json())
+        reply = LoginReply.model_validate(await response.json())
     assert (reply.user, reply.cluster) == ("joe", "main")
     assert {authority.type for authority in reply.authorities} == {"user", "host"}
     left = reply.expires - cluster.clock.now()

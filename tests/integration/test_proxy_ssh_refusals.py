@@ -17,10 +17,11 @@ from asyncssh.packet import Boolean, String, UInt32
 from runtime.core.callers import CallerKind
 from runtime.core.errors import AccessDenied
 from runtime.transport.client import connect
-from tests.integration.test_transport_audit import CLASSICAL, audit
+from tests.servers.auth_port import host_of
+from tests.servers.sshaudit import CLASSICAL, audit
 from tests.servers.sshca import Authority
 from tests.servers.sshd import LOGIN
-from tests.servers.sshproxy import Done, SSHProxyCluster, host_of, ssh_proxy
+from tests.servers.sshproxy import Done, SSHProxyCluster, ssh_proxy
 
 HOUR = timedelta(hours=1)
 

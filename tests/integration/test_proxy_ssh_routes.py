@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api.messages import PresenceEntry
+from runtime.api.member_messages import PresenceEntry
 from runtime.core.clock import SystemClock
 from runtime.service.directory import FRESH_SECONDS
-from runtime.service.settings import OpenSSHServer
+from runtime.service.sections.proxy import OpenSSHServer
 from tests.servers.processes import free_port
 from tests.servers.sshd import LOGIN
 from tests.servers.sshproxy import SSHProxyCluster, ssh_proxy

@@ -19,8 +19,9 @@ import pyotp
 import pytest
 from yarl import URL
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
+from runtime.api.token_messages import TokenValue
 from runtime.auth.server import AuthOptions
 from runtime.proxy.headers import CONTENT_SECURITY_POLICY
 from runtime.proxy.pages import STYLE_PATH
@@ -177,7 +178,7 @@ async def test_a_link_works_once_and_says_so(cluster: WebCluster, http: aiohttp.
             assert "Did you sign up with this link a moment ago?" in page
             assert "--user=NAME login" in page
         answer.release()
-    users = (await cluster.admin.call(methods.USERS_LIST, m.Nothing())).users
+    users = (await cluster.admin.call(methods.USERS_LIST, Nothing())).users
     assert [(user.name, user.status) for user in users] == [("joe", "active")]
 
 
@@ -221,7 +222,7 @@ async def test_a_mistake_is_told_on_the_page_and_can_be_mended(
 async def test_a_link_that_is_not_good_says_what_to_do(cluster: WebCluster, http: aiohttp.ClientSession) -> None:
     """Unknown and revoked links are 403 and send to the administrator; a mangled one is 404, and told to be copied."""
     path = await cluster.invite()
-    await cluster.admin.call(methods.TOKENS_DELETE, m.TokenValue.model_validate({"token": path.rsplit("/", 1)[1]}))
+    await cluster.admin.call(methods.TOKENS_DELETE, TokenValue.model_validate({"token": path.rsplit("/", 1)[1]}))
     for bad in (path, "/web/newuser/" + "f" * 32):
         async with http.get(bad) as response:
             assert response.status == 403
@@ -340,12 +341,12 @@ async def test_an_interrupted_sign_up_leaves_nothing_half_done(
         await cut_after(cluster, head + body[:sent])
     async with http.get(path) as response:
         assert response.status == 200
-    users = (await cluster.admin.call(methods.USERS_LIST, m.Nothing())).users
+    users = (await cluster.admin.call(methods.USERS_LIST, Nothing())).users
     assert [user.status for user in users] == ["invited"]
     await cut_after(cluster, head + body)
     async with asyncio.timeout(10):
         while [user.status for user in users] != ["active"]:
-            users = (await cluster.admin.call(methods.USERS_LIST, m.Nothing())).users
+            users = (await cluster.admin.call(methods.USERS_LIST, Nothing())).users
     async with http.get(path) as response:
         assert response.status == 403
     async with http.post("/webapi/login", json=login(code(cluster, totp, steps=1))) as response:

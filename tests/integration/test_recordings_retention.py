@@ -8,7 +8,7 @@ import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from runtime.api import messages as m
+from runtime.api.recording_messages import RecordingEnd, RecordingPiece, RecordingSession
 from runtime.auth.recordings import Recordings
 from runtime.backend.open import open_backend
 from runtime.backend.options import SqliteOptions
@@ -23,9 +23,9 @@ async def keep(teleport: Teleport, started: datetime) -> str:
     backend = await open_backend(SqliteOptions(str(teleport.data_dir / "backend.sqlite")), clock=SystemClock())
     try:
         kept = Recordings(teleport.data_dir / "log" / "sessions" / "default", backend, auth=lambda: "elsewhere:3025")
-        session = m.RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=started)
-        await kept.append("node1", m.RecordingPiece(session=session, part="bytes", offset=0, data=b"hello"))
-        await kept.end("node1", m.RecordingEnd(session=session, sizes={"bytes": 5, "log": 0}))
+        session = RecordingSession(sid=uuid.uuid4(), user="joe", login="root", started=started)
+        await kept.append("node1", RecordingPiece(session=session, part="bytes", offset=0, data=b"hello"))
+        await kept.end("node1", RecordingEnd(session=session, sizes={"bytes": 5, "log": 0}))
     finally:
         await backend.close()
     return str(session.sid)

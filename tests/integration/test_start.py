@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.member_messages import PresenceQuery
 from runtime.core.callers import CallerKind
 from tests.servers.teleport import Teleport, admin, run
 
@@ -95,8 +95,8 @@ async def test_members_are_listed_and_leave(tmp_path: Path) -> None:
             member.wait_for_log("heartbeat of node taken")
             member.wait_for_log("heartbeat of proxy taken")
             async with admin(auth) as client:
-                (node,) = (await client.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))).members
-                (proxy,) = (await client.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.PROXY))).members
+                (node,) = (await client.call(methods.PRESENCE, PresenceQuery(kind=CallerKind.NODE))).members
+                (proxy,) = (await client.call(methods.PRESENCE, PresenceQuery(kind=CallerKind.PROXY))).members
                 assert (node.presence.name, node.presence.addr) == ("luna", f"127.0.0.1:{member.node_port}")
                 assert node.presence.labels == {"role": "master", "word": "a b"}
                 assert proxy.presence.addr == f"127.0.0.1:{member.ssh_port}"
@@ -104,7 +104,7 @@ async def test_members_are_listed_and_leave(tmp_path: Path) -> None:
                 member.signal(signal.SIGTERM)
                 assert member.wait() == 0
                 for kind in (CallerKind.NODE, CallerKind.PROXY):
-                    assert (await client.call(methods.PRESENCE, m.PresenceQuery(kind=kind))).members == ()
+                    assert (await client.call(methods.PRESENCE, PresenceQuery(kind=kind))).members == ()
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.dial import Dialer
+from runtime.api.messages import Nothing
 from runtime.backend.base import Backend
 from runtime.backend.open import open_backend
 from runtime.backend.options import Options
@@ -66,7 +66,7 @@ class Auth:
             Dialer(lambda: admin.client, verify, service_principal(CallerKind.AUTH)).dial,
             lambda: [part.where.removeprefix("auth on ")],
         )
-        assert (await client.call(methods.PING, m.Nothing())).cluster == "main"
+        assert (await client.call(methods.PING, Nothing())).cluster == "main"
         await client.close()
         return serials[0]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.member_messages import PresenceQuery
+from runtime.api.token_messages import TokenRequest
 from runtime.core.callers import CallerKind
 from runtime.pki.keys import generate_key
 from tests.servers.processes import Process
@@ -37,7 +38,7 @@ def node(auth: Teleport, *, token: str | None = None, ca_pin: str | None = None)
 async def pin(auth: Teleport) -> str:
     """Return the fingerprint of the cluster's host CA, as tctl nodes add shows it."""
     async with admin(auth) as client:
-        return (await client.call(methods.TOKENS_CREATE, m.TokenRequest(roles=("node",)))).ca_pin
+        return (await client.call(methods.TOKENS_CREATE, TokenRequest(roles=("node",)))).ca_pin
 
 
 async def test_the_token_is_for_the_first_start_only(auth: Teleport) -> None:
@@ -140,7 +141,7 @@ async def test_several_auth_servers_on_one_storage(auth: Teleport) -> None:
         beats = member.log().count("heartbeat of node taken")
         member.process.wait_until(lambda: member.log().count("heartbeat of node taken") > beats + 1, timeout=90)
         async with admin(second) as client:
-            listed = await client.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))
+            listed = await client.call(methods.PRESENCE, PresenceQuery(kind=CallerKind.NODE))
             assert [entry.presence.name for entry in listed.members] == ["localhost"]
 
 
@@ -179,6 +180,6 @@ async def test_flags_alone(auth: Teleport, tmp_path: Path) -> None:
     with Process(command, log=tmp_path / "log") as process:
         process.wait_until(lambda: "ready: node" in (tmp_path / "log").read_text(), timeout=60)
         async with admin(auth) as client:
-            (entry,) = (await client.call(methods.PRESENCE, m.PresenceQuery(kind=CallerKind.NODE))).members
+            (entry,) = (await client.call(methods.PRESENCE, PresenceQuery(kind=CallerKind.NODE))).members
     assert (entry.presence.name, entry.presence.addr) == ("turing", "192.0.2.7:3022")
     assert entry.presence.labels == {"kernel": "Linux", "distro": "debian"}

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.member_messages import RenewRequest
+from runtime.api.messages import Nothing
+from runtime.api.people_messages import UserRequest
+from runtime.api.token_messages import TokenValue
 from runtime.core.errors import InvalidInput, TeleportError
 from tests.servers.processes import free_port
 from tests.servers.teleport import Config, Teleport, admin
@@ -117,9 +120,9 @@ async def test_health_readiness_and_metrics(tmp_path: Path) -> None:
     diag = f"127.0.0.1:{free_port()}"
     with Teleport(tmp_path / "auth").start(f"--diag-addr={diag}") as teleport:
         async with admin(teleport) as client:
-            await client.call(methods.TOKENS_LIST, m.Nothing())
+            await client.call(methods.TOKENS_LIST, Nothing())
             with pytest.raises(TeleportError):
-                await client.call(methods.RENEW, m.RenewRequest(name="x", public_key="x"))
+                await client.call(methods.RENEW, RenewRequest(name="x", public_key="x"))
         assert get(f"http://{diag}/healthz") == (200, "ok\n")
         assert get(f"http://{diag}/readyz") == (200, "ok\n")
         assert get(f"http://{diag}/")[0] == 404
@@ -148,14 +151,14 @@ def test_not_ready_while_it_waits(tmp_path: Path) -> None:
 async def static_tokens(teleport: Teleport) -> set[str]:
     """Return the static tokens that hold."""
     async with admin(teleport) as client:
-        tokens = (await client.call(methods.TOKENS_LIST, m.Nothing())).tokens
+        tokens = (await client.call(methods.TOKENS_LIST, Nothing())).tokens
     return {entry.token for entry in tokens if entry.static}
 
 
 async def second_factor(teleport: Teleport) -> str:
     """Return what a login asks for beside the password."""
     async with admin(teleport) as client:
-        return (await client.call(methods.PING, m.Nothing())).second_factor
+        return (await client.call(methods.PING, Nothing())).second_factor
 
 
 def file(token: str, factor: str, *, dynamic: bool) -> dict[str, Config]:
@@ -173,14 +176,14 @@ async def test_without_dynamic_config_the_file_is_the_truth(tmp_path: Path) -> N
     """At each start the file's tokens and second factor hold; users that tctl made stay."""
     with Teleport(tmp_path / "auth", config=file(OLD, "otp", dynamic=False)).start() as teleport:
         async with admin(teleport) as client:
-            await client.call(methods.USERS_CREATE, m.UserRequest(name="joe"))
+            await client.call(methods.USERS_CREATE, UserRequest(name="joe"))
         assert (await static_tokens(teleport), await second_factor(teleport)) == ({OLD}, "otp")
         teleport.stop()
         teleport.configure(file(NEW, "off", dynamic=False))
         teleport.start()
         assert (await static_tokens(teleport), await second_factor(teleport)) == ({NEW}, "off")
         async with admin(teleport) as client:
-            assert [user.name for user in (await client.call(methods.USERS_LIST, m.Nothing())).users] == ["joe"]
+            assert [user.name for user in (await client.call(methods.USERS_LIST, Nothing())).users] == ["joe"]
 
 
 async def test_with_dynamic_config_the_storage_is_the_truth(tmp_path: Path) -> None:
@@ -205,7 +208,7 @@ async def test_a_static_token_cannot_be_revoked(tmp_path: Path) -> None:
     with Teleport(tmp_path / "auth", config=file(OLD, "otp", dynamic=False)).start() as teleport:
         async with admin(teleport) as client:
             with pytest.raises(InvalidInput, match="static token"):
-                await client.call(methods.TOKENS_DELETE, m.TokenValue.model_validate({"token": OLD}))
+                await client.call(methods.TOKENS_DELETE, TokenValue.model_validate({"token": OLD}))
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------

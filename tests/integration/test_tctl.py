@@ -15,15 +15,17 @@ import pyotp
 import pytest
 import yaml
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.member_messages import Heartbeat, JoinRequest, Membership, Presence
+from runtime.api.people_messages import LoginReply, LoginRequest, SignupQuery, SignupRequest
 from runtime.auth.declared import Declared
 from runtime.core.callers import CallerKind
 from runtime.core.resources import Origin, load_documents
 from runtime.pki.export import parse_authorities
 from runtime.pki.keys import generate_key
-from tests.servers.auth_thread import CLOCK, STATIC, AuthThread, Outcome, auth_thread, run
+from tests.servers.auth_port import CLOCK
+from tests.servers.auth_thread import STATIC, AuthThread, Outcome, auth_thread, run
 from tests.servers.teleport import Teleport
 
 ROLE = """
@@ -72,21 +74,21 @@ def sign_up_with(auth: AuthThread, token: str, code: Callable[[Any], str]) -> py
 
     async def work(proxy: AuthClient) -> pyotp.OTP:
         query = {"token": token, "address": "192.0.2.1"}
-        form = await proxy.call(methods.SIGNUP_SHOW, m.SignupQuery.model_validate(query))
+        form = await proxy.call(methods.SIGNUP_SHOW, SignupQuery.model_validate(query))
         generator = pyotp.parse_uri(form.otp_uri)
         typed = {"password": PASSWORD, "otp": code(generator)}
-        await proxy.call(methods.SIGNUP_COMPLETE, m.SignupRequest.model_validate({**query, **typed}))
+        await proxy.call(methods.SIGNUP_COMPLETE, SignupRequest.model_validate({**query, **typed}))
         return generator
 
     return auth.local(CallerKind.PROXY, str(auth.identity(CallerKind.PROXY).id), work)
 
 
-def log_in(auth: AuthThread, user: str, password: str, otp: str) -> m.LoginReply:
+def log_in(auth: AuthThread, user: str, password: str, otp: str) -> LoginReply:
     """Log in through a proxy."""
 
-    async def work(proxy: AuthClient) -> m.LoginReply:
+    async def work(proxy: AuthClient) -> LoginReply:
         request = {"user": user, "password": password, "otp": otp, "public_key": generate_key().public.line}
-        return await proxy.call(methods.LOGIN, m.LoginRequest.model_validate({**request, "address": "192.0.2.1"}))
+        return await proxy.call(methods.LOGIN, LoginRequest.model_validate({**request, "address": "192.0.2.1"}))
 
     return auth.local(CallerKind.PROXY, str(auth.identity(CallerKind.PROXY).id), work)
 
@@ -151,14 +153,14 @@ def test_the_url_is_the_proxys(auth: AuthThread) -> None:
     identity = auth.identity(CallerKind.PROXY)
 
     async def beat(proxy: AuthClient) -> None:
-        presence = m.Presence(
+        presence = Presence(
             id=identity.id,
             kind=CallerKind.PROXY,
             name="edge",
             addr="edge.example:3023",
             labels={"web": "edge.example:3080"},
         )
-        await proxy.call(methods.HEARTBEAT, m.Heartbeat(presence=presence))
+        await proxy.call(methods.HEARTBEAT, Heartbeat(presence=presence))
 
     auth.local(CallerKind.PROXY, str(identity.id), beat)
     out = ok(auth.tctl("users", "add", "joe", "--ttl=90s"))
@@ -215,7 +217,7 @@ def test_a_locked_user_is_listed_as_such_and_reset_unlocks(auth: AuthThread) -> 
     async def guess(proxy: AuthClient) -> None:
         for number in range(10):
             typed = {"user": ("joe", "ann")[number % 2], "password": "wrong", "public_key": generate_key().public.line}
-            request = m.LoginRequest.model_validate({**typed, "address": f"203.0.113.{number}"})
+            request = LoginRequest.model_validate({**typed, "address": f"203.0.113.{number}"})
             with pytest.raises(Exception, match="wrong user name"):
                 await proxy.call(methods.LOGIN, request)
 
@@ -310,15 +312,15 @@ def test_labels_of_a_token_and_of_a_node(auth: AuthThread) -> None:
         "public_key": generate_key().public.line,
     }
 
-    async def join(newcomer: AuthClient) -> m.Membership:
-        return await newcomer.call(methods.JOIN, m.JoinRequest.model_validate(request))
+    async def join(newcomer: AuthClient) -> Membership:
+        return await newcomer.call(methods.JOIN, JoinRequest.model_validate(request))
 
     member = auth.local(CallerKind.NOBODY, "", join)
 
     async def beat(node: AuthClient) -> None:
         labels = {"env": "dev", "a\x1b[2J": "b\x1b[2J\nc\u202e"}
-        presence = m.Presence(id=member.id, kind=CallerKind.NODE, name="db1", addr="127.0.0.1:3022", labels=labels)
-        await node.call(methods.HEARTBEAT, m.Heartbeat(presence=presence))
+        presence = Presence(id=member.id, kind=CallerKind.NODE, name="db1", addr="127.0.0.1:3022", labels=labels)
+        await node.call(methods.HEARTBEAT, Heartbeat(presence=presence))
 
     auth.local(CallerKind.NODE, str(member.id), beat)
     row = ok(auth.tctl("nodes", "ls")).splitlines()[2]

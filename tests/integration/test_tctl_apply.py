@@ -10,15 +10,16 @@ from pathlib import Path
 import pyotp
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
 from runtime.api.client import AuthClient
+from runtime.api.people_messages import LoginReply, LoginRequest
 from runtime.auth.declared import Declared
 from runtime.core.callers import CallerKind
 from runtime.core.errors import AccessDenied
 from runtime.core.resources import Origin, encode, key_of, load_documents
 from runtime.pki.keys import generate_key
-from tests.servers.auth_thread import CLOCK, AuthThread, Outcome, auth_thread
+from tests.servers.auth_port import CLOCK
+from tests.servers.auth_thread import AuthThread, Outcome, auth_thread
 
 ROLE = """
 apiVersion: teleport.internal/v1
@@ -423,13 +424,13 @@ def bot(password: str = PASSWORD, seed: str = SEED) -> str:
     return joined(BOT, LOGIN.replace("PASSWORD", json.dumps(password)).replace("SEED", json.dumps(seed)))
 
 
-def log_in(auth: AuthThread, password: str, seed: str, ahead: int = 0) -> m.LoginReply:
+def log_in(auth: AuthThread, password: str, seed: str, ahead: int = 0) -> LoginReply:
     """Log in through a proxy, with the code of now or of so many half minutes ahead."""
 
-    async def work(proxy: AuthClient) -> m.LoginReply:
+    async def work(proxy: AuthClient) -> LoginReply:
         code = pyotp.TOTP(seed).at(CLOCK.now() + ahead * timedelta(seconds=30))
         typed = {"user": "bot", "password": password, "otp": code, "public_key": generate_key().public.line}
-        return await proxy.call(methods.LOGIN, m.LoginRequest.model_validate({**typed, "address": "192.0.2.1"}))
+        return await proxy.call(methods.LOGIN, LoginRequest.model_validate({**typed, "address": "192.0.2.1"}))
 
     return auth.local(CallerKind.PROXY, str(auth.identity(CallerKind.PROXY).id), work)
 

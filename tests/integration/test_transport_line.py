@@ -101,7 +101,7 @@ async def test_closing_the_listener_ends_the_line() -> None:
         assert server.listener.admission.waiting == 0
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_three_hundred_at_once_with_the_defaults() -> None:
     """All of them log in, from one address, and none is refused."""
     async with port(Limits()) as server:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
+from runtime.api.resource_messages import ResourceRef
 from runtime.api.trust_messages import ClusterName
 from runtime.auth.server import AuthOptions
 from runtime.core import keys
@@ -61,7 +62,7 @@ async def test_the_token_is_forgotten_and_works_once(pair: Pair) -> None:
     """After the exchange the leaf's storage holds it no more, and the root takes it from nobody again."""
     created = await pair.token()
     await pair.declare({"token": created.entry.token, "caPin": created.ca_pin})
-    shown = await pair.leaf.admin.call(methods.RESOURCES_GET, m.ResourceRef(kind="TrustedCluster", name="main"))
+    shown = await pair.leaf.admin.call(methods.RESOURCES_GET, ResourceRef(kind="TrustedCluster", name="main"))
     assert created.entry.token not in shown.document
     await pair.standing("Trusted")
     async with asyncio.timeout(PATIENCE):
@@ -69,7 +70,7 @@ async def test_the_token_is_forgotten_and_works_once(pair: Pair) -> None:
             item = await pair.leaf.backend.get(keys.resource("TrustedCluster", "main"))
             means = decode(TrustedCluster, item.value).metadata.means
             assert means is not None
-            if means.token is None:
+            if not means.has_token:
                 break
             await asyncio.sleep(0.02)
     assert created.entry.token.encode() not in item.value
@@ -90,7 +91,7 @@ async def test_the_same_request_again_is_answered_again(pair: Pair) -> None:
     values = {"token": created.entry.token, "caPin": created.ca_pin}
     await pair.declare(values)
     await pair.standing("Trusted")
-    await pair.leaf.admin.call(methods.RESOURCES_REMOVE, m.ResourceRef(kind="TrustedCluster", name="main"))
+    await pair.leaf.admin.call(methods.RESOURCES_REMOVE, ResourceRef(kind="TrustedCluster", name="main"))
     await pair.trusted(pair.leaf, lambda found: not found)
     await pair.declare(values)
     await pair.standing("Trusted")
@@ -108,17 +109,20 @@ async def test_rights_are_edited_live_and_deletion_ends_trust(pair: Pair) -> Non
     (root,) = await pair.trusted(pair.leaf, lambda found: bool(found) and not found[0].enabled)
     assert (root.host_keys, root.user_keys) == ((), ())
     await pair.standing("Disabled")
+    assert pair.leaf.events().count('"event":"trust.ended"') == 1
+    assert "it is disabled: spec.enabled is false" in pair.leaf.events()
     await pair.declare({}, force=True, allowLogins=["john"])
     await pair.standing("Trusted")
     await pair.trusted(pair.leaf, lambda found: found[0].allow_logins == ("john",))
-    await pair.leaf.admin.call(methods.RESOURCES_REMOVE, m.ResourceRef(kind="TrustedCluster", name="main"))
+    await pair.leaf.admin.call(methods.RESOURCES_REMOVE, ResourceRef(kind="TrustedCluster", name="main"))
     await pair.trusted(pair.leaf, lambda found: not found)
     async with asyncio.timeout(PATIENCE):
         while (await pair.leaf.backend.range("authority/trusted/")).items:  # noqa: ASYNC110 - in the storage
             await asyncio.sleep(0.02)
-        while (await pair.leaf.admin.call(methods.TRUSTED_STATUS, m.Nothing())).clusters:  # noqa: ASYNC110 - as above
+        while (await pair.leaf.admin.call(methods.TRUSTED_STATUS, Nothing())).clusters:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.02)
-    assert '"event":"trust.ended"' in pair.leaf.events()
+    assert pair.leaf.events().count('"event":"trust.ended"') == 2
+    assert "its TrustedCluster was deleted" in pair.leaf.events()
 
 
 async def test_the_root_forgets_a_leaf(pair: Pair) -> None:
@@ -151,6 +155,7 @@ async def test_pinned_keys_need_no_exchange(pair: Pair) -> None:
     standing = await pair.standing("KeysInvalid")
     assert "of cluster cluster-b, not of main" in standing.message
     assert not await pair.trusted(pair.leaf, lambda found: not found)
+    assert pair.leaf.events().count('"event":"trust.ended"') == 1
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ async def test_what_is_no_export_is_not_pinned(pair: Pair, ca: str, says: str) -
     standing = await pair.standing("KeysInvalid")
     assert "Secret join, ca" in standing.message
     assert says in standing.message
-    assert not (await pair.leaf.admin.call(methods.TRUSTED_LIST, m.Nothing())).clusters
+    assert not (await pair.leaf.admin.call(methods.TRUSTED_LIST, Nothing())).clusters
 
 
 async def test_both_authorities_are_needed(pair: Pair) -> None:
@@ -193,13 +198,13 @@ async def test_a_nodes_token_makes_no_leaf(pair: Pair) -> None:
     created = await pair.token(roles=("node",))
     await pair.declare({"token": created.entry.token, "caPin": created.ca_pin})
     assert "only as node" in (await pair.standing("TokenRefused")).message
-    assert not (await pair.root.admin.call(methods.TRUSTED_LIST, m.Nothing())).clusters
+    assert not (await pair.root.admin.call(methods.TRUSTED_LIST, Nothing())).clusters
 
 
 async def test_a_clusters_token_makes_no_member(pair: Pair) -> None:
     """And the other way round: nobody joins the root itself with it; it is used once, whatever it was made with."""
     created = await pair.token()
-    listed = (await pair.root.admin.call(methods.TOKENS_LIST, m.Nothing())).tokens
+    listed = (await pair.root.admin.call(methods.TOKENS_LIST, Nothing())).tokens
     assert [entry.roles for entry in listed] == [("trusted_cluster",)]
     with pytest.raises(Exception, match="lets nobody join as node"):
         await pair.root.auth._tokens.redeem(created.entry.token, ("node",))
@@ -211,7 +216,7 @@ async def test_another_pin_keeps_the_token_at_home(pair: Pair) -> None:
     await pair.declare({"token": created.entry.token, "caPin": generate_key().public.fingerprint})
     standing = await pair.standing("PinMismatch")
     assert "did not prove to be of the cluster with the pinned CA" in standing.message
-    listed = (await pair.root.admin.call(methods.TOKENS_LIST, m.Nothing())).tokens
+    listed = (await pair.root.admin.call(methods.TOKENS_LIST, Nothing())).tokens
     assert [entry.token for entry in listed] == [created.entry.token]
     await pair.declare({"token": created.entry.token, "caPin": created.ca_pin}, force=True)
     await pair.standing("Trusted")
@@ -223,7 +228,7 @@ async def test_without_a_pin_the_certificate_has_to_be_good(pair: Pair) -> None:
     await pair.declare({"token": created.entry.token})
     standing = await pair.standing("ProxyNotTrusted")
     assert "caPin" in standing.message
-    assert (await pair.root.admin.call(methods.TOKENS_LIST, m.Nothing())).tokens
+    assert (await pair.root.admin.call(methods.TOKENS_LIST, Nothing())).tokens
 
 
 async def test_the_root_must_be_who_the_document_names(pair: Pair) -> None:
@@ -232,7 +237,7 @@ async def test_the_root_must_be_who_the_document_names(pair: Pair) -> None:
     await pair.declare({"token": created.entry.token, "caPin": created.ca_pin}, name="other")
     standing = await pair.standing("NameMismatch", name="other")
     assert "is of cluster main, not of other" in standing.message
-    assert (await pair.root.admin.call(methods.TOKENS_LIST, m.Nothing())).tokens
+    assert (await pair.root.admin.call(methods.TOKENS_LIST, Nothing())).tokens
 
 
 async def test_nobody_at_the_address(pair: Pair) -> None:
@@ -269,8 +274,8 @@ async def test_a_second_leaf_of_one_name_is_refused(pair: Pair, tmp_path: Path) 
         standing = await other.standing("NameTaken")
         assert "a cluster cluster-b is known here already, by another CA" in standing.message
         assert "tctl auth rm cluster-b" in standing.message
-        assert (await pair.root.admin.call(methods.TOKENS_LIST, m.Nothing())).tokens
-    (leaf,) = (await pair.root.admin.call(methods.TRUSTED_LIST, m.Nothing())).clusters
+        assert (await pair.root.admin.call(methods.TOKENS_LIST, Nothing())).tokens
+    (leaf,) = (await pair.root.admin.call(methods.TRUSTED_LIST, Nothing())).clusters
     assert leaf.host_keys == lines(pair.leaf)["host"]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
 from runtime.api.trust_messages import ClusterName, LeafRequest
 from runtime.core.callers import CallerKind
 from runtime.core.errors import AccessDenied
@@ -69,7 +69,7 @@ async def test_nobody_enters_keys_that_are_not_his(pair: Pair) -> None:
     for own in (*lines(pair.root)["host"], *lines(pair.root)["user"]):
         status, answer = await asked(pair, host_keys=[own])
         assert (status, message(answer)) == (400, "the CA that the leaf shows is that of another cluster")
-    assert not (await pair.root.admin.call(methods.TRUSTED_LIST, m.Nothing())).clusters
+    assert not (await pair.root.admin.call(methods.TRUSTED_LIST, Nothing())).clusters
 
 
 async def test_another_leafs_ca_is_taken(pair: Pair) -> None:

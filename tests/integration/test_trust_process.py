@@ -68,7 +68,7 @@ def refused(pair: Pair, says: str) -> None:
     wait_until(is_so)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_one_token_and_one_document(pair: Pair) -> None:
     """From two strangers to ssh, through edits, to strangers again; each side tells who came from where."""
     created = json.loads(ended(pair.root, "tokens", "add", "--type=trusted_cluster", "--format=json"))
@@ -126,6 +126,8 @@ def test_one_token_and_one_document(pair: Pair) -> None:
     wait_until(lambda: pair.sites()["leaf"] == "offline")
     ended(pair.root, "auth", "rm", "leaf")
     wait_until(lambda: "leaf" not in pair.sites())
-    (over,) = events(pair.leaf, "trust.ended", cluster="main")
+    wait_until(lambda: len(events(pair.leaf, "trust.ended", cluster="main")) == 2)
+    reasons = [event["reason"] for event in events(pair.leaf, "trust.ended", cluster="main")]
+    assert reasons == ["it is disabled: spec.enabled is false", "its TrustedCluster was deleted"]
     (over,) = events(pair.root, "trust.ended", cluster="leaf")
     assert over["by"].startswith("admin")

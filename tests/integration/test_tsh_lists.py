@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.member_messages import Heartbeat, Presence
+from runtime.api.messages import Nothing
 from runtime.api.methods import Method, Params, Result
 from runtime.core.callers import CallerKind
 from runtime.core.clock import SystemClock
@@ -138,8 +139,8 @@ def test_what_a_node_names_is_escaped(cluster: Cluster) -> None:
     """A node whose labels hold escape sequences and line feeds gets one line, and the terminal obeys none of it."""
     liar = in_thread(join_as(cluster, "zz-liar"))
     labels = {"env": "\x1b]0;owned\x07", "x": "a\nroot     all     yours"}
-    presence = m.Presence(id=liar.id, kind=CallerKind.NODE, name="zz-liar", addr="127.0.0.1:1", labels=labels)
-    in_thread(call(cluster, liar, methods.HEARTBEAT, m.Heartbeat(presence=presence)))
+    presence = Presence(id=liar.id, kind=CallerKind.NODE, name="zz-liar", addr="127.0.0.1:1", labels=labels)
+    in_thread(call(cluster, liar, methods.HEARTBEAT, Heartbeat(presence=presence)))
     try:
         eventually(lambda: "zz-liar" in cluster.names("joe"))
         shown = cluster.tsh("joe", "ls", "--search=liar").stdout
@@ -149,7 +150,7 @@ def test_what_a_node_names_is_escaped(cluster: Cluster) -> None:
         assert len(shown.splitlines()) == 3
         assert "\x1b" not in cluster.tsh("joe", "ls", "--format=json").stdout
     finally:
-        in_thread(call(cluster, liar, methods.LEAVE, m.Nothing()))
+        in_thread(call(cluster, liar, methods.LEAVE, Nothing()))
     eventually(lambda: "zz-liar" not in cluster.names("joe"))
 
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-import asyncssh
 import pytest
 
 from runtime.core.errors import NotFound, Unavailable
@@ -16,7 +15,7 @@ from runtime.transport.gateway import GatewayChannel, GatewaySession
 from runtime.transport.server import Handler
 from runtime.tunnel import protocol
 from runtime.tunnel.limits import KEEPALIVE_COUNT, KEEPALIVE_SECONDS, TRANSPORT_LIMITS
-from tests.servers.sshport import pattern
+from tests.servers.sshport import pattern, visited
 from tests.servers.tunnels import VISITOR, Hosts, LeafProxy, RootProxy, running, until, wire
 
 SOON = replace(TRANSPORT_LIMITS, keepalive_interval=0.25)
@@ -39,7 +38,6 @@ async def ask(root: RootProxy, target: str = "/some", cluster: str = "leaf") -> 
 @asynccontextmanager
 async def people_port(root: RootProxy) -> AsyncIterator[Any]:
     """Yield what connects to a port like 3023, behind which everybody is carried to the node `echo` of the leaf."""
-    from tests.servers.sshport import port
 
     async def serve(name: str | None, channel: GatewayChannel) -> int:
         tunnel, far = await root.registry.open("leaf", request(name or ""), channel.far_channel)
@@ -55,19 +53,8 @@ async def people_port(root: RootProxy) -> AsyncIterator[Any]:
         def session_requested(self) -> GatewaySession:
             return GatewaySession(serve)
 
-    async with port() as server:
-        server.listener.handler_factory = lambda proved, connection: _Handler()
-        me = server.users.issue(["joe"])
-        async with asyncssh.connect(
-            "127.0.0.1",
-            server.number,
-            username="joe",
-            known_hosts=None,
-            config=None,
-            agent_path=None,
-            client_keys=[(me.key, me.certificate)],
-        ) as connection:
-            yield connection
+    async with visited(lambda proved, connection: _Handler()) as connection:
+        yield connection
 
 
 async def test_a_leaf_comes_by_itself() -> None:

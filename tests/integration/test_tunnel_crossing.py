@@ -11,7 +11,7 @@ from typing import Any, cast
 import asyncssh
 import pytest
 
-from runtime.api.messages import SignedRequest
+from runtime.api.people_messages import SignedRequest
 from runtime.api.trust_messages import TrustedPeer
 from runtime.audit.events import EventType
 from runtime.core.errors import AccessDenied, InvalidInput, NotFound, Unavailable
@@ -23,7 +23,7 @@ from runtime.transport.gateway import GatewayChannel, GatewaySession
 from runtime.transport.server import Handler
 from runtime.tunnel import protocol
 from runtime.tunnel.leaf import Carrier
-from tests.servers.sshport import Port, pattern, port
+from tests.servers.sshport import pattern, visited
 from tests.servers.tunnels import Hosts, LeafProxy, RootProxy, running, until
 
 SIGNED = SignedRequest(method="GET", target="/webapi/nodes?cluster=leaf", certificate=b"c", signature=b"s", time="t")
@@ -101,20 +101,8 @@ async def people(crossing: Crossing) -> AsyncIterator[asyncssh.SSHClientConnecti
 
         return _Handler()
 
-    server: Port
-    async with port() as server:
-        server.listener.handler_factory = made
-        me = server.users.issue(["joe"])
-        async with asyncssh.connect(
-            "127.0.0.1",
-            server.number,
-            username="joe",
-            known_hosts=None,
-            config=None,
-            agent_path=None,
-            client_keys=[(me.key, me.certificate)],
-        ) as connection:
-            yield connection
+    async with visited(made) as connection:
+        yield connection
 
 
 @pytest.fixture

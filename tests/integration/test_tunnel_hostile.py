@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,10 +15,12 @@ import pytest
 
 from runtime.core.errors import TeleportError, Unavailable
 from runtime.pki.claims import MemberRole
+from runtime.proxy.tunnels import dial_root
 from runtime.transport.options import key_pairs
-from runtime.tunnel import protocol, registry
+from runtime.tunnel import agent, keeper, protocol, registry
 from runtime.tunnel.limits import TRANSPORT_LIMITS
 from tests.servers.sshca import Authority
+from tests.servers.strangers import silence, stranger, web
 from tests.servers.tunnels import VISITOR, Hosts, LeafProxy, Member, RootProxy, running, until
 
 HELLO_TIME = 60.0
@@ -442,28 +445,99 @@ async def test_too_many_channels() -> None:
     assert "done" in outcomes, outcomes
 
 
-async def test_what_is_dialled_and_is_no_port_for_tunnels(caplog: pytest.LogCaptureFixture) -> None:
-    """An address that is a web server's, or nobody's: the leaf says so once, in words, and goes on trying."""
-    main, far = Hosts("main"), Hosts("leaf")
-    leaf = LeafProxy(far)
-
-    async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(web, "127.0.0.1", 0)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    caplog.set_level(logging.WARNING, "runtime.tunnel")
+@asynccontextmanager
+async def no_port_for_tunnels(kind: str) -> AsyncIterator[str]:
+    """Yield the address of something else: of a web server, of an sshd, of one that says nothing, of nobody."""
+    if kind == "nobody":
+        with socket.socket() as bound:  # which keeps others from the port, and does not listen
+            bound.bind(("127.0.0.1", 0))
+            yield f"127.0.0.1:{bound.getsockname()[1]}"
+        return
+    if kind != "sshd":
+        async with stranger(web if kind == "web" else silence) as address:
+            yield address
+        return
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    server = await asyncssh.listen("127.0.0.1", 0, server_host_keys=[key], config=None)
     try:
-        async with running(leaf):
-            leaf.keep((main, address))
-            await until(lambda: len(leaf.dials) >= 3, "it is tried again")
-            assert leaf.errors.startswith(f"{address}: ")
-            said = [record for record in caplog.records if "no tunnel to cluster main" in record.message]
-            assert 1 <= len(said) < len(leaf.dials)
+        yield f"127.0.0.1:{server.get_port()}"
     finally:
         server.close()
         await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("web", "it is no port for tunnels"),
+        ("sshd", "does not log in within 1 s: is it a proxy's port for tunnels?"),
+        ("silence", "does not log in within 1 s: is it a proxy's port for tunnels?"),
+        ("nobody", "it refuses the connection: nothing listens there"),
+    ],
+)
+async def test_what_is_dialled_and_is_no_port_for_tunnels(
+    kind: str, why: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leaf says so once, in words that name the address, counts each failure, and goes on trying."""
+    monkeypatch.setattr(keeper, "LOGIN_SECONDS", 1.0)
+    main, far = Hosts("main"), Hosts("leaf")
+    leaf = LeafProxy(far)
+
+    async def dial(address: str, told_of: bool) -> socket.socket:
+        leaf.dials.append(address)
+        return await dial_root(address, own=(), loopback=not told_of)
+
+    leaf.agent.dial = dial
+    caplog.set_level(logging.WARNING, "runtime.tunnel")
+    async with no_port_for_tunnels(kind) as address, running(leaf):
+        leaf.keep((main, address))
+        await until(lambda: len(leaf.dials) >= 3, "it is tried again")
+        assert address in leaf.errors
+        assert why in leaf.errors
+        said = [record for record in caplog.records if "no tunnel to cluster main" in record.message]
+        assert 1 <= len(said) < len(leaf.dials)
+        assert leaf.agent.failures["main"] >= 2
+
+
+async def test_a_root_that_names_ever_new_proxies() -> None:
+    """However often it tells of others, what the leaf dials changes now and then only: it scans nobody's network."""
+    main, far = Hosts("main"), Hosts("leaf")
+    root, leaf = RootProxy(main, far), LeafProxy(far)
+    async with running(root, leaf):
+        leaf.keep((main, root.address))
+        await root.online("leaf")
+        began = asyncio.get_running_loop().time()
+        for port in range(1, 101):
+            root.proxies = [root.place(), protocol.Place(proxy=f"proxy{port}", address=f"127.0.0.1:{port}")]
+            root.registry.refresh()
+            await asyncio.sleep(0.01)
+        await until(lambda: "127.0.0.1:100" in leaf.dials, "the last that it told of counts")
+        took = asyncio.get_running_loop().time() - began
+        others = {address for address in leaf.dials if address != root.address}
+        assert len(others) <= 3 + took / agent.LEARNING_SECONDS
+        await until(lambda: leaf.online == [root.member.id], "its own tunnel stands")
+
+
+async def test_a_root_that_drops_each_tunnel_is_not_chased(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses grow while no tunnel stands for long, and are short again after one that did."""
+    main, far = Hosts("main"), Hosts("leaf")
+    root, leaf = RootProxy(main, far), LeafProxy(far)
+    async with running(root, leaf):
+        leaf.keep((main, root.address))
+        (kept,) = [keeper for keeper, _ in leaf.agent._keepers.values()]
+        for _ in range(3):
+            await root.online("leaf")
+            for tunnel in root.registry.tunnels("leaf"):
+                tunnel.close("as it likes")
+            await until(lambda: not root.registry.tunnels("leaf"), "it is gone")
+        await root.online("leaf")
+        assert kept._backoff._bound > 1
+        monkeypatch.setattr(keeper, "STEADY_SECONDS", 0.0)
+        for tunnel in root.registry.tunnels("leaf"):
+            tunnel.close("as it likes")
+        await until(lambda: not root.registry.tunnels("leaf"), "it is gone")
+        await root.online("leaf")
+        assert kept._backoff._bound <= 0.5
 
 
 async def test_a_proxy_that_is_told_of_must_prove_itself_too() -> None:

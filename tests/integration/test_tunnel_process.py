@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from runtime.api import messages as m
 from runtime.api import methods
+from runtime.api.messages import Nothing
 from runtime.api.tunnel_messages import TunnelEntry
 from runtime.auth.authorities import LocalAuthorities
 from tests.servers import linked
@@ -127,7 +127,7 @@ def tunnels(teleport: Teleport) -> list[TunnelEntry]:
 
     async def ask() -> list[TunnelEntry]:
         async with admin(teleport) as client:
-            told = await client.call(methods.TUNNELS_LIST, m.Nothing())
+            told = await client.call(methods.TUNNELS_LIST, Nothing())
         return [entry for proxy in told.proxies for entry in proxy.tunnels]
 
     return in_thread(ask())
@@ -285,6 +285,32 @@ def test_disabled_and_enabled_while_it_runs(pair: Pair) -> None:
     pair.let_in(allow_logins=[LOGIN])
     pair.online()
     assert pair.ssh("db1", "true").returncode == 0
+
+
+def test_a_guest_who_came_without_a_tunnel_is_cut_off_too(pair: Pair) -> None:
+    """At the node's own port: when trust ends the session does, with the reason on the terminal and in both events."""
+    pair.let_in(allow_logins=[LOGIN])
+    options = [*pair.joe.ssh_options(pair.folder / "ssh"), "-o", "HostKeyAlias=db1"]
+    command = ["ssh", *options, "-p", str(pair.leaf.node_port), f"{LOGIN}@127.0.0.1", "cat"]
+    wait_until(
+        lambda: subprocess.run([*command[:-1], "true"], capture_output=True, timeout=60, check=False).returncode == 0
+    )
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ssh:
+        assert ssh.stdin is not None
+        assert ssh.stdout is not None
+        assert ssh.stderr is not None
+        ssh.stdin.write(b"hello\n")
+        ssh.stdin.flush()
+        assert ssh.stdout.readline() == b"hello\n"
+        pair.let_in(allow_logins=[LOGIN], enabled=False)
+        assert b"cluster main is not trusted here any more" in ssh.stderr.read()
+        assert ssh.wait(timeout=60) != 0
+    wait_until(lambda: events(pair.leaf, "guest.dismissed", user="joe@main"))
+    (told,) = events(pair.leaf, "guest.dismissed", user="joe@main")
+    assert (told["cluster"], told["sessions"]) == ("main", 1)
+    wait_until(lambda: events(pair.leaf, "tunnel.closed", reason="the cluster is not trusted any more"))
+    pair.let_in(allow_logins=[LOGIN])
+    pair.online()
 
 
 def test_a_second_proxy_of_the_root(pair: Pair, tmp_path: Path) -> None:

@@ -49,11 +49,11 @@ def test_a_node_that_has_heard_nothing_lets_nobody_in(auth: Teleport, node: Tele
 
 async def test_labels_of_the_token_override_the_nodes_own(auth: Teleport, tmp_path: Path) -> None:
     """A node cannot talk itself into a role: what its token imposes counts in decisions too."""
-    from runtime.api import messages as m
     from runtime.api import methods
+    from runtime.api.token_messages import TokenRequest
 
     async with admin(auth) as client:
-        token = await client.call(methods.TOKENS_CREATE, m.TokenRequest(roles=("node",), labels={"env": "prod"}))
+        token = await client.call(methods.TOKENS_CREATE, TokenRequest(roles=("node",), labels={"env": "prod"}))
     declare(
         auth,
         role("testers", allow={"logins": [LOGIN], "nodeLabels": {"env": ["test"]}}),
