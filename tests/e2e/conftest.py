@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.declaring import Declaring, collect_garbage
+from runtime.backend.base import Backend
+from runtime.backend.open import open_backend
+from runtime.backend.options import SqliteOptions
+from runtime.core.clock import SystemClock
+from tests.e2e.declaring import Declaring, collect_garbage, install
 from tests.e2e.kubernetes.control_plane import ControlPlane
 from tests.e2e.kubernetes.node import Cluster
 
@@ -33,6 +38,28 @@ def garbage(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "control_plane" in request.fixturenames:
         collect_garbage(request.getfixturevalue("control_plane"))
+
+
+@pytest.fixture(scope="module")
+def crds(control_plane: ControlPlane) -> None:
+    """Declare the custom resources."""
+    install(control_plane)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Write the teleport.yaml that the operator shares with auth."""
+    path = tmp_path / "teleport.yaml"
+    path.write_text(f"teleport:\n  data_dir: {tmp_path}\n  storage:\n    type: sqlite\n    path: backend.sqlite\n")
+    return path
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
+    """Open the SQLite file that it names, which operators, other processes, write."""
+    opened = await open_backend(SqliteOptions(str(tmp_path / "backend.sqlite")), clock=SystemClock())
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture(scope="session")

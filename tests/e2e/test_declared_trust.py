@@ -84,7 +84,7 @@ def world(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
         yield World(root, leaf, kubernetes)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_conditions_follow_what_happens(world: World) -> None:
     """A wrong token, the right one, the tunnel, a missing role, disabled, deleted: each is told where one looks."""
     kubernetes = world.kubernetes

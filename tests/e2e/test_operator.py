@@ -7,7 +7,7 @@ import json
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -15,9 +15,6 @@ from typing import Any, Self
 import pytest
 
 from runtime.backend.base import Backend
-from runtime.backend.open import open_backend
-from runtime.backend.options import SqliteOptions
-from runtime.core.clock import SystemClock
 from runtime.core.errors import NotFound
 from runtime.core.keys import resource
 from runtime.core.resources import User, decode
@@ -26,32 +23,8 @@ from tests.e2e.kubernetes.api import Api, collection
 from tests.e2e.kubernetes.control_plane import ControlPlane
 from tests.e2e.operator_process import LEADS, WAITS, Operator
 
-CRDS = Path(__file__).parents[2] / "crds"
 USERS = collection("User")
 TAKEOVER_SECONDS = 30.0
-
-
-@pytest.fixture(scope="module")
-def crds(control_plane: ControlPlane) -> None:
-    """Declare the custom resources."""
-    control_plane.kubectl("apply", "-f", CRDS)
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """Write the teleport.yaml that the operator shares with auth."""
-    path = tmp_path / "teleport.yaml"
-    path.write_text(f"teleport:\n  data_dir: {tmp_path}\n  storage:\n    type: sqlite\n    path: backend.sqlite\n")
-    return path
-
-
-@pytest.fixture
-async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
-    """Open the SQLite file that the operators write."""
-    opened = await open_backend(SqliteOptions(str(tmp_path / "backend.sqlite")), clock=SystemClock())
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -7,15 +7,12 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from runtime.backend.base import Backend
-from runtime.backend.open import open_backend
-from runtime.backend.options import SqliteOptions
-from runtime.core.clock import SystemClock
 from runtime.core.keys import resource
 from runtime.core.resources import Origin, Resource, User, encode
 from tests.e2e.declaring import Declaring, Object, all_stored, document, install, until, wait_for
@@ -29,22 +26,6 @@ GOOD = 20
 GOOD_SECONDS = 30.0
 """How long the good ones may take among the broken ones, on a busy machine; alone on one they take two."""
 VALUE = "1f0e2d3c4b5a69788796a5b4c3d2e1f0"
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """Write the teleport.yaml that the operator shares with auth."""
-    path = tmp_path / "teleport.yaml"
-    path.write_text(f"teleport:\n  data_dir: {tmp_path}\n  storage:\n    type: sqlite\n    path: backend.sqlite\n")
-    return path
-
-
-@pytest.fixture
-async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
-    """Open the SQLite file that the operators write."""
-    opened = await open_backend(SqliteOptions(str(tmp_path / "backend.sqlite")), clock=SystemClock())
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from runtime.backend.base import Backend
-from runtime.backend.open import open_backend
-from runtime.backend.options import SqliteOptions
 from runtime.core.clock import SystemClock
 from runtime.core.errors import NotFound
 from runtime.core.keys import resource
@@ -25,34 +23,10 @@ from tests.servers import people
 from tests.servers.processes import Process
 from tests.servers.teleport import Teleport, run
 
-CRDS = Path(__file__).parents[2] / "crds"
 CLOCK = SystemClock()
 LOGIN = getpass.getuser()
 EFFECT_SECONDS = 10.0
 """How long a change may take from kubectl to the next session."""
-
-
-@pytest.fixture(scope="module")
-def crds(control_plane: ControlPlane) -> None:
-    """Declare the custom resources."""
-    control_plane.kubectl("apply", "-f", CRDS)
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
-
-
-@pytest.fixture
-async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
-    """Open the SQLite file that the operator, another process, writes."""
-    opened = await open_backend(SqliteOptions(str(tmp_path / "backend.sqlite")), clock=CLOCK)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """Write the teleport.yaml that the operator shares with auth."""
-    path = tmp_path / "teleport.yaml"
-    path.write_text(f"teleport:\n  data_dir: {tmp_path}\n  storage:\n    type: sqlite\n    path: backend.sqlite\n")
-    return path
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import yaml
 from runtime.core.durations import parse_duration
 from runtime.service.checks import warnings
 from runtime.service.load import resolve
-from runtime.service.settings import SecondFactor, Settings
-from runtime.service.storage import DynamoDBStorage, EtcdStorage
+from runtime.service.sections.auth import SecondFactor
+from runtime.service.sections.storage import DynamoDBStorage, EtcdStorage
+from runtime.service.settings import Settings
 from runtime.service.values import Address
-from tests.e2e.chart.helm import FEATURES, containers, one, pod_of, rendered, workloads
+from tests.e2e.chart.helm import FEATURES, containers, one, pod_of, rendered, rendered_with, workloads
 
 
 def settings(feature: str, component: str) -> Settings:
@@ -123,6 +124,28 @@ def test_what_the_values_say() -> None:
     assert settings("config", "auth").teleport.connection_limits.max_connections == 5000
     assert settings("config", "proxy").proxy_service.openssh_servers[0].name == "db1"
     assert settings("node", "node").ssh_service.labels == {"env": "staging"}
+
+
+TUNNELS = [
+    ("", None),
+    ("proxy.publicAddr=a.example:443", None),  # the proxy says a.example:3024 by itself
+    ("proxy.publicAddr=a.example:443,proxy.service.ports.tunnel=8024", "a.example:8024"),
+    ("proxy.publicAddr=a.example:443,proxy.service.type=NodePort", None),
+    (
+        "proxy.publicAddr=a.example:30080,proxy.service.type=NodePort,proxy.service.nodePorts.tunnel=30024",
+        "a.example:30024",
+    ),
+    ("proxy.publicAddr=a.example:443,proxy.tunnelService.enabled=true,proxy.tunnelService.port=443", None),
+    ("proxy.tunnelPublicAddr=tunnel.example:443", "tunnel.example:443"),
+]
+
+
+@pytest.mark.parametrize(("setting", "address"), TUNNELS, ids=[setting for setting, _ in TUNNELS])
+def test_where_leaves_are_told_to_come(setting: str, address: str | None) -> None:
+    """What the values say, else where the Service has the port of tunnels, as far as that is known."""
+    text = one(rendered_with(setting), "ConfigMap", "teleport-proxy")["data"]["teleport.yaml"]
+    told = resolve(text, source=setting).proxy_service.tunnel_public_addr
+    assert (str(told) if told else None) == address
 
 
 def test_auth_and_operator_read_the_same() -> None:

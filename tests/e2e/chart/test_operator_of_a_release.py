@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from teleport_operator.token_secrets import MADE_AT
+from teleport_operator.secrets.tokens import MADE_AT
 from tests.e2e.chart.helm import CHART, HELM, values_of
 from tests.e2e.kubernetes.api import Api
 from tests.e2e.kubernetes.control_plane import ControlPlane
@@ -28,7 +28,7 @@ SECONDS = 30.0
 def api(control_plane: ControlPlane) -> Iterator[Api]:
     """Install a release of the chart, without pods, and talk to the API server."""
     words: list[str | Path] = ["install", "teleport", CHART, f"--namespace={NAMESPACE}", "--create-namespace"]
-    features = [f"--values={values_of(name)}" for name in ("node", "trusted-clusters")]
+    features = [f"--values={values_of(name)}" for name in ("node", "leaf")]
     HELM.run(*words, *features, kubeconfig=control_plane.kubeconfig)
     control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
     with Api(control_plane.url, control_plane.authority.folder) as client:

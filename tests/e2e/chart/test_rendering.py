@@ -304,8 +304,8 @@ def test_members_join_with_secrets_of_others() -> None:
 
 def test_trusted_clusters() -> None:
     """Those of the values become documents, as they are written."""
-    written = yaml.safe_load(values_of("trusted-clusters").read_text())["trustedClusters"][0]
-    document = documents(rendered("trusted-clusters"))["main"]
+    written = yaml.safe_load(values_of("leaf").read_text())["trustedClusters"][0]
+    document = documents(rendered("leaf"))["main"]
     assert (document["kind"], document["spec"]) == ("TrustedCluster", written["spec"])
 
 
@@ -326,6 +326,20 @@ def test_ways_to_the_proxy() -> None:
     ingress = one(rendered("ingress"), "Ingress")["spec"]
     assert ingress["rules"][0]["host"] == "teleport.main.example"
     assert ingress["rules"][0]["http"]["paths"][0]["backend"]["service"]["port"] == {"name": "web"}
+
+
+def test_ways_of_leaves_to_the_proxy() -> None:
+    """The port of tunnels is one of the proxy's Service, or has one of its own, with its own type and port."""
+    assert names(rendered("load-balancer"), "Service") == ["teleport-auth", "teleport-proxy"]
+    people = one(rendered("root"), "Service", "teleport-proxy")["spec"]
+    leaves = one(rendered("root"), "Service", "teleport-proxy-tunnel")["spec"]
+    assert [port["name"] for port in people["ports"]] == ["web", "ssh"]
+    assert leaves["ports"] == [{"name": "tunnel", "port": 443, "targetPort": "tunnel"}]
+    assert leaves["loadBalancerSourceRanges"] == ["198.51.100.0/24"]
+    assert leaves["selector"] == people["selector"]
+    fixed = "proxy.tunnelService.enabled=true,proxy.tunnelService.type=NodePort,proxy.tunnelService.nodePort=31024"
+    (port,) = one(rendered_with(fixed), "Service", "teleport-proxy-tunnel")["spec"]["ports"]
+    assert port["nodePort"] == 31024
 
 
 def test_certificates_for_https() -> None:
@@ -406,6 +420,21 @@ def test_who_may_reach_whom() -> None:
     }
     assert sorted(embedded) == ["teleport-auth", "teleport-proxy"]
     assert [len(policy["ingress"]) for policy in embedded.values()] == [1, 1]
+
+
+def test_network_policies_of_tunnels() -> None:
+    """Leaves reach HTTPS and tunnels of a root, and no SSH; a leaf's own proxies take nobody from outside."""
+    people, leaves = one(rendered("root"), "NetworkPolicy", "teleport-proxy")["spec"]["ingress"]
+    assert people["from"] == [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
+    assert leaves == {
+        "ports": [{"port": "web"}, {"port": "tunnel"}],
+        "from": [{"ipBlock": {"cidr": "198.51.100.0/24"}}],
+    }
+    (own,) = one(rendered("leaf"), "NetworkPolicy", "teleport-proxy")["spec"]["ingress"]
+    assert own["from"] == [{"podSelector": {}}]
+    # What goes out is not limited: a leaf dials its root.
+    policies = [each for each in rendered("leaf") if each["kind"] == "NetworkPolicy"]
+    assert {tuple(each["spec"]["policyTypes"]) for each in policies} == {("Ingress",)}
 
 
 def test_metrics() -> None:

@@ -72,8 +72,26 @@ NOTES = [
         ["kubectl -n default get secret joe-invite", "port-forward svc/teleport-proxy", "proxy.publicAddr is not set"],
     ),
     ("proxy.publicAddr=proxy.main.example:443", ["tsh --proxy=proxy.main.example:443 --user=joe login"]),
-    ("operator.enabled=false,proxy.joinSecretName=j", ["exec -c auth teleport-auth-0 -- tctl users add joe root"]),
+    (
+        "operator.enabled=false,proxy.joinSecretName=j",
+        [
+            "exec -c auth teleport-auth-0 -- tctl nodes add --roles=proxy",
+            "exec -c auth teleport-auth-0 -- tctl users add joe root",
+        ],
+    ),
+    (
+        "auth.enabled=false,authServers[0]=auth.main.example:3025,proxy.joinSecretName=j",
+        ["Pods join the cluster at auth.main.example:3025 with the keys token and caPin of the Secret"],
+    ),
     ("storage.type=etcd,storage.etcd.peers[0]=http://etcd:2379", ["audit.recordingsUri is not set"]),
+    ("proxy.publicAddr=a.example:443,proxy.tunnelService.enabled=true", ["leaves are told to come to a.example:3024"]),
+    (
+        "trustedClusters[0].name=main,trustedClusters[0].spec.tokenSecretRef.name=join-main",
+        [
+            "the Secret join-main has to hold token and caPin",
+            "kubectl -n default wait --for=condition=TunnelConnected tcluster/main",
+        ],
+    ),
     ("crds.enabled=false", ["the operator waits until somebody has applied the custom resource definitions"]),
 ]
 

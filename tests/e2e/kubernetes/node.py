@@ -87,6 +87,9 @@ def _kubelet(authority: Path) -> dict[str, object]:
         "containerRuntimeEndpoint": f"unix://{machine.SOCKET}",
         "shutdownGracePeriod": "0s",
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        # Never: on a machine whose disk is rather full it would remove images, which come from nowhere a second time.
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
     }
 
 

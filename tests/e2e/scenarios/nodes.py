@@ -14,7 +14,7 @@ def token(name: str, **labels: str) -> Object:
     return {"apiVersion": API, "kind": "Token", "metadata": {"name": name}, "spec": spec}
 
 
-def node_pod(release: Release, name: str, secret: str, *, restart: str = "Always") -> Object:
+def node_pod(release: Release, name: str, secret: str) -> Object:
     """Return a pod that joins the release with what is in that Secret, under its own name."""
     values = release.values["image"]
     config = {
@@ -43,7 +43,6 @@ def node_pod(release: Release, name: str, secret: str, *, restart: str = "Always
         "metadata": {"name": name, "labels": {"scenario": "node"}},
         "spec": {
             "containers": [container],
-            "restartPolicy": restart,
             "automountServiceAccountToken": False,
             "volumes": [{"name": "join", "secret": {"secretName": secret}}],
         },

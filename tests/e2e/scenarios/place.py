@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from tests.servers.teleport import SCRIPTS
 logger = logging.getLogger(__name__)
 
 API = "teleport.internal/v1"
+KINDS = ("users", "roles", "tokens", "trustedclusters")
 
 T = TypeVar("T")
 Object = dict[str, Any]
@@ -212,18 +213,29 @@ def until(read: Callable[[], T], what: str, place: Namespace | None = None, *, s
 
 
 @contextmanager
-def namespace(
-    kubernetes: Kubernetes, name: str, *, kinds: Sequence[str] = ("users", "roles", "tokens", "trustedclusters")
-) -> Iterator[Namespace]:
+def namespace(kubernetes: Kubernetes, name: str) -> Iterator[Namespace]:
     """Make a namespace for a test and delete it at the end; documents of ours that nobody ends any more are let go."""
+    until(lambda: _is_free(kubernetes, name), f"the namespace {name} of a run before is gone")
     kubernetes.kubectl("create", "namespace", name)
     try:
         yield Namespace(kubernetes, name)
     finally:
-        for kind in kinds:
-            full = f"{kind}.teleport.internal"
-            left = kubernetes.run("kubectl", "-n", name, "get", full, "-o", "name").stdout.split()
-            for each in left:
-                free = '{"metadata": {"finalizers": null}}'
-                kubernetes.run("kubectl", "-n", name, "patch", each, "--type=merge", "-p", free)
+        _let_go(kubernetes, name)
         kubernetes.run("kubectl", "delete", "namespace", name, "--wait=false")
+
+
+def _is_free(kubernetes: Kubernetes, name: str) -> bool:
+    """Tell whether there is no such namespace; one that goes is helped: its operator may have taken hold once more."""
+    if not kubernetes.get("namespaces", f"--field-selector=metadata.name={name}")["items"]:
+        return True
+    _let_go(kubernetes, name)
+    return False
+
+
+def _let_go(kubernetes: Kubernetes, name: str) -> None:
+    """Take the finalizers off what is declared in a namespace."""
+    for kind in KINDS:
+        left = kubernetes.run("kubectl", "-n", name, "get", f"{kind}.teleport.internal", "-o", "name").stdout.split()
+        for each in left:
+            free = '{"metadata": {"finalizers": null}}'
+            kubernetes.run("kubectl", "-n", name, "patch", each, "--type=merge", "-p", free)

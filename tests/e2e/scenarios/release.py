@@ -43,28 +43,18 @@ class Ports:
 class Release(Namespace):
     """One `helm install`, and the namespace around it."""
 
-    def __init__(self, kubernetes: Kubernetes, name: str, image: str, ports: Ports, values: Values) -> None:
+    def __init__(self, kubernetes: Kubernetes, name: str, image: str, ports: Ports | None, values: Values) -> None:
+        """Take its namespace and its values; without ports nobody reaches it from outside."""
         super().__init__(kubernetes, name)
         self.release = "teleport"
         self.auth_service = f"{self.release}-auth"
-        self.web = f"{kubernetes.address}:{ports.web}"
+        self.web = f"{kubernetes.address}:{ports.web}" if ports else ""
         """The proxy's address as people type it."""
+        self.ssh = f"{kubernetes.address}:{ports.ssh}" if ports else ""
+        """And that of its SSH."""
         repository, _, tag = image.rpartition(":")
-        self.values = merged(
-            {
-                "clusterName": "main",
-                "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
-                "proxy": {
-                    "publicAddr": self.web,
-                    "sshPublicAddr": f"{kubernetes.address}:{ports.ssh}",
-                    "service": {
-                        "type": "NodePort",
-                        "nodePorts": {"web": ports.web, "ssh": ports.ssh, "tunnel": ports.tunnel},
-                    },
-                },
-            },
-            values,
-        )
+        image_values = {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}
+        self.values = merged({"clusterName": "main", "image": image_values, "proxy": self._reached(ports)}, values)
 
     def install(self) -> None:
         """Install the chart; nothing is waited for."""
@@ -85,6 +75,14 @@ class Release(Namespace):
         exec_ = ("kubectl", "-n", self.name, "exec", auth, "-c", "auth", "--")
         return self.kubernetes.run(*exec_, "tctl", *words)
 
+    def _reached(self, ports: Ports | None) -> Values:
+        """Return the proxy's values by which it is reached from outside."""
+        if ports is None:
+            return {}
+        node_ports = {"web": ports.web, "ssh": ports.ssh, "tunnel": ports.tunnel}
+        service = {"type": "NodePort", "nodePorts": node_ports}
+        return {"publicAddr": self.web, "sshPublicAddr": self.ssh, "service": service}
+
     def _helm(self, verb: str) -> None:
         self.kubernetes.done(
             "helm", verb, self.release, CHART, "--namespace", self.name, "--values", "-", stdin=json.dumps(self.values)
@@ -101,7 +99,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Values:
 
 
 @contextmanager
-def release(kubernetes: Kubernetes, name: str, image: str, slot: int, values: Values) -> Iterator[Release]:
-    """Yield a release that is not installed yet, in a namespace that is deleted at the end."""
+def release(kubernetes: Kubernetes, name: str, image: str, slot: int | None, values: Values) -> Iterator[Release]:
+    """Yield a release that is not installed yet, in a namespace that is deleted at the end; a slot means NodePorts."""
     with namespace(kubernetes, name):
-        yield Release(kubernetes, name, image, Ports(slot), values)
+        yield Release(kubernetes, name, image, None if slot is None else Ports(slot), values)

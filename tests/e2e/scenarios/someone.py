@@ -39,6 +39,8 @@ class Someone:
     home: Path
     phones: list[pyotp.TOTP] = field(default_factory=list)
     password: str = PASSWORD
+    codes: list[str] = field(default_factory=list)
+    """Those that were used."""
 
     @property
     def shell(self) -> Tsh:
@@ -71,14 +73,20 @@ class Someone:
     def log_in(self) -> Done:
         """Log in with the code of now; each code is good once."""
         self.home.mkdir(mode=0o700, exist_ok=True)
+        self.codes.append(self.phones[-1].now())
         return self.tsh(
             "login",
             f"--proxy={self.release.web}",
             f"--user={self.name}",
             f"--pin={self._pin()}",
             "--password-stdin",
-            stdin=f"{self.password}\n{self.phones[-1].now()}\n",
+            stdin=f"{self.password}\n{self.codes[-1]}\n",
         )
+
+    def log_in_again(self) -> Done:
+        """Log in once the phone shows another code."""
+        until(lambda: self.phones[-1].now() not in self.codes, "another code")
+        return self.log_in()
 
     def nodes(self) -> str:
         """Return what `tsh ls` shows."""

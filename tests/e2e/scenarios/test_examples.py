@@ -14,7 +14,12 @@ from tests.e2e.scenarios.someone import Someone
 from tests.servers import image
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-OTHERS = {"kind": "values of the chart", "systemd": "not for Kubernetes", "pod": "has a test of its own"}
+OTHERS = {
+    "kind": "values of the chart",
+    "systemd": "not for Kubernetes",
+    "pod": "has a test of its own",
+    "trusted-cluster": "test_two_clusters.py",
+}
 FOLDERS = sorted(each.name for each in EXAMPLES.iterdir() if each.name not in OTHERS)
 
 
@@ -44,6 +49,9 @@ def follow(release: Release, folder: Path) -> None:
 def test_an_example_becomes_true(mission: Release, joe: Someone, node: str, tmp_path: Path, name: str) -> None:
     """What it declares becomes Ready on the cluster that the quickstart made, and serves what it is for."""
     folder = EXAMPLES / name
+    for each in documents(folder):
+        if each["kind"] == "Token":  # that of the quickstart was good for five minutes from the first scenario on
+            mission.kubectl("delete", "token.teleport.internal", each["metadata"]["name"], "--ignore-not-found")
     follow(mission, folder)
     for each in documents(folder):
         if each["apiVersion"] == API:
