@@ -115,9 +115,9 @@ async def test_a_stranger_is_told_nothing(cluster: SSHProxyCluster, tmp_path: Pa
     assert cluster.events("auth") == []
 
 
-@pytest.mark.parametrize("role", [CallerKind.NODE, CallerKind.PROXY, CallerKind.ADMIN])
+@pytest.mark.parametrize("role", [CallerKind.NODE, CallerKind.ADMIN])
 async def test_members_are_no_users(cluster: SSHProxyCluster, role: CallerKind) -> None:
-    """What the host CA signed, to call auth with, opens no proxy."""
+    """What the host CA signed, to call auth with, opens no proxy; what other proxies may do: test_tunnel_siblings."""
     identity = cluster.identity(role)
     with pytest.raises(AccessDenied, match="does not accept the certificate"):
         await connect(

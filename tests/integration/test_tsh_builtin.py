@@ -20,7 +20,7 @@ from runtime.core.defaults import CERTIFICATE_TTL
 from runtime.pki.claims import UserClaims
 from runtime.pki.keys import generate_key
 from runtime.pki.signing import random_serial, sign_user
-from tests.integration.test_tsh_ssh import changed, echo_server, echoes
+from tests.integration.test_tsh_ssh import OTHER_PIN, changed, echo_server, echoes
 from tests.servers.processes import free_port
 from tests.servers.sshclient import wait_until
 from tests.servers.sshd import LOGIN
@@ -229,9 +229,9 @@ def test_the_proxy_is_away(joe: Tsh, tmp_path: Path) -> None:
 
 
 def test_a_proxy_of_another_cluster(joe: Tsh, tmp_path: Path) -> None:
-    """Whoever answers at the proxy's address without a certificate of this cluster's is not believed."""
+    """Whoever answers at the proxy's address, with certificates of another cluster's, is not believed."""
     stranger = AuthorityKeys("main", "host", (generate_key().public.line,))
-    done = builtin(changed(joe, tmp_path, authorities=(stranger,)), "db1", "true")
+    done = builtin(changed(joe, tmp_path, authorities=(stranger,), pin=OTHER_PIN), "db1", "true")
     assert done.returncode == 255
     assert "cannot prove that it is proxy.teleport.internal" in done.stderr
 

@@ -369,6 +369,10 @@ def test_logging_in_on_the_way(cluster: TshCluster, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{LOGIN}\n", "")
 
 
+OTHER_PIN = "SHA256:" + ":".join(["AB"] * 32)
+"""Of an HTTPS certificate that nobody shows."""
+
+
 def changed(joe: Tsh, folder: Path, **fields: object) -> Tsh:
     """Return somebody with joe's login and another idea of the cluster."""
     source = Home(joe.home)
@@ -396,9 +400,9 @@ def test_the_proxy_is_away(joe: Tsh, tmp_path: Path) -> None:
 
 
 def test_a_proxy_of_another_cluster(joe: Tsh, tmp_path: Path) -> None:
-    """Whoever answers at the proxy's address without a certificate of this cluster's is not believed."""
+    """Whoever answers at the proxy's address, with certificates of another cluster's, is not believed."""
     stranger = AuthorityKeys("main", "host", (generate_key().public.line,))
-    done = changed(joe, tmp_path, authorities=(stranger,)).run("ssh", "db1", "true")
+    done = changed(joe, tmp_path, authorities=(stranger,), pin=OTHER_PIN).run("ssh", "db1", "true")
     assert done.returncode == 255
     assert "host key is known for proxy.teleport.internal and you have requested strict checking" in done.stderr
     assert done.stderr.count("Host key verification failed") == 1, "it went on to the node"
