@@ -9,10 +9,20 @@ PYTEST := python -m pytest $(PYTEST_ARGS)
 # With none, all run in pytest's own: make unit WORKERS=0 PYTEST_ARGS=--pdb
 CPUS := $(shell nproc)
 WORKERS := $(CPUS)
-contract integration: WORKERS := $(shell expr $(CPUS) + 1)
+real contract integration: WORKERS := $(shell expr $(CPUS) + 1)
 AT_ONCE = --numprocesses=$(WORKERS) --max-worker-restart=0
 # Without it, each clone would type-check everything anew.
 export MYPY_CACHE_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/teleport-kubernetes/mypy
+# What takes minutes to fetch or build is kept in the cache outside.
+define SERVERS_BUILT
+python -m tests.servers.etcd
+python -m tests.servers.dynamodb_local
+python -m tests.servers.s3
+endef
+define KUBERNETES_BUILT
+python -m tests.e2e.kubernetes build
+python -m tools.image
+endef
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet $(LOCK_ARGS)
 
 ##@ Use it
@@ -37,8 +47,8 @@ image:  ## the container image, as an archive in build/: with Docker, or without
 
 ##@ Test it
 
-test:  ## everything: check, contract, integration, browser, e2e; ends at the first that fails
-	@tools/test check contract integration browser e2e
+test:  ## everything: check, then all tests with real parts; ends at the first of the two that fails
+	@tools/test check real
 
 check:  ## the fast part: lint, formatting, types, import arrows, unit tests; at once, on all processors
 	@tools/setup
@@ -59,11 +69,15 @@ unit:  ## the tests that start nothing
 	@tools/setup
 	$(PYTEST) $(AT_ONCE) --dist=worksteal tests/unit
 
+real:  ## contract, integration, browser and e2e at once: while pods start, others have the processors
+	@tools/setup contract integration browser e2e
+	$(SERVERS_BUILT)
+	$(KUBERNETES_BUILT)
+	$(PYTEST) $(AT_ONCE) --dist=loadfile tests/contract tests/integration tests/browser tests/e2e
+
 contract:  ## the four backends and objects, on a real etcd, DynamoDB Local and a real S3 server
 	@tools/setup contract
-	python -m tests.servers.etcd
-	python -m tests.servers.dynamodb_local
-	python -m tests.servers.s3
+	$(SERVERS_BUILT)
 	$(PYTEST) $(AT_ONCE) --dist=loadfile tests/contract
 
 integration:  ## real processes with the real ssh, sshd, scp, sftp, rsync and ansible
@@ -76,8 +90,7 @@ browser:  ## the sign-up page in the machine's own chromium
 
 e2e:  ## with a real Kubernetes; its first build takes some ten minutes and is kept
 	@tools/setup e2e
-	python -m tests.e2e.kubernetes build
-	python -m tools.image
+	$(KUBERNETES_BUILT)
 	$(PYTEST) $(AT_ONCE) --dist=loadfile tests/e2e
 
 bench:  ## speed and memory: sessions beside OpenSSH, backends, logins, the audit log; one alone: python -m tests.bench NAME
@@ -105,4 +118,4 @@ clean:  ## remove .venv and what the tools left behind; what is built for tests 
 	rm -rf .venv build dist runtime/audit/built .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo demo-kubernetes image test check lint types unit contract integration browser e2e bench fix lock clean
+.PHONY: help install demo demo-kubernetes image test check lint types unit real contract integration browser e2e bench fix lock clean
