@@ -9,7 +9,7 @@ PYTEST := python -m pytest $(PYTEST_ARGS)
 # With none, all run in pytest's own: make unit WORKERS=0 PYTEST_ARGS=--pdb
 CPUS := $(shell nproc)
 WORKERS := $(CPUS)
-real contract integration: WORKERS := $(shell expr $(CPUS) + 1)
+contract integration contract-browser-e2e: WORKERS := $(shell expr $(CPUS) + 1)
 AT_ONCE = --numprocesses=$(WORKERS) --max-worker-restart=0
 # Without it, each clone would type-check everything anew.
 export MYPY_CACHE_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/teleport-kubernetes/mypy
@@ -47,8 +47,8 @@ image:  ## the container image, as an archive in build/: with Docker, or without
 
 ##@ Test it
 
-test:  ## everything: check, then all tests with real parts; ends at the first of the two that fails
-	@tools/test check real
+test:  ## everything: check, integration, then contract, browser and e2e at once; ends at the first that fails
+	@tools/test check integration contract-browser-e2e
 
 check:  ## the fast part: lint, formatting, types, import arrows, unit tests; at once, on all processors
 	@tools/setup
@@ -69,11 +69,11 @@ unit:  ## the tests that start nothing
 	@tools/setup
 	$(PYTEST) $(AT_ONCE) --dist=worksteal tests/unit
 
-real:  ## contract, integration, browser and e2e at once: while pods start, others have the processors
-	@tools/setup contract integration browser e2e
+contract-browser-e2e:  ## these three at once: while pods start, others have the processors
+	@tools/setup contract browser e2e
 	$(SERVERS_BUILT)
 	$(KUBERNETES_BUILT)
-	$(PYTEST) $(AT_ONCE) --dist=loadfile tests/contract tests/integration tests/browser tests/e2e
+	$(PYTEST) $(AT_ONCE) --dist=loadfile tests/contract tests/browser tests/e2e
 
 contract:  ## the four backends and objects, on a real etcd, DynamoDB Local and a real S3 server
 	@tools/setup contract
@@ -118,4 +118,4 @@ clean:  ## remove .venv and what the tools left behind; what is built for tests 
 	rm -rf .venv build dist runtime/audit/built .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo demo-kubernetes image test check lint types unit real contract integration browser e2e bench fix lock clean
+.PHONY: help install demo demo-kubernetes image test check lint types unit contract contract-browser-e2e integration browser e2e bench fix lock clean

@@ -16,7 +16,7 @@ import pytest
 from tests.servers.processes import free_ports
 from tests.servers.teleport import Teleport
 
-SECONDS = 30.0
+SECONDS = 120.0
 TOKEN = "Zm9yLXRlc3Q"
 
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from ipaddress import ip_network
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -176,15 +177,20 @@ async def test_no_terminal(cluster: SSHProxyCluster) -> None:
     """At a terminal the same is told; ssh that insists on a terminal (-tt) gives up."""
     joe = await cluster.joe()
     ours, theirs = pty.openpty()
+    shown = ""
     try:
-        process = await asyncio.create_subprocess_exec(*joe.to_proxy(), stdin=theirs, stdout=theirs, stderr=theirs)
+        try:
+            process = await asyncio.create_subprocess_exec(*joe.to_proxy(), stdin=theirs, stdout=theirs, stderr=theirs)
+        finally:
+            os.close(theirs)
         cluster.started(process)
         async with asyncio.timeout(60):
             assert await process.wait() == 1
-        shown = os.read(ours, 10_000).decode()
+        with suppress(OSError):  # EIO: nobody has the other end any more, and all was read
+            while True:
+                shown += os.read(ours, 10_000).decode()
     finally:
         os.close(ours)
-        os.close(theirs)
     assert "PTY allocation request failed" in shown
     assert "teleport: this is the Teleport proxy of cluster main" in shown
     done = await joe.run([*joe.to_proxy(), "-tt"])
