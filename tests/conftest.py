@@ -25,13 +25,17 @@ def pytest_configure(config: pytest.Config) -> None:
     ended = _end_once if hasattr(config, "workerinput") else signal.default_int_handler
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ended)
-    if terminal := config.pluginmanager.get_plugin("terminalreporter"):
-        config.pluginmanager.register(_Failures(terminal))
     # Nor would a shell that ssh started for its ProxyCommand notice that ssh has ended, below nohup.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # How long an example takes says something of what else the machine does, not of the code.
     settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("ours")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Name failures as they happen, where there is a terminal for it; at pytest_configure there is none yet."""
+    if terminal := session.config.pluginmanager.get_plugin("terminalreporter"):
+        session.config.pluginmanager.register(_Failures(terminal))
 
 
 class _Failures:

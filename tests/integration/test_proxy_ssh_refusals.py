@@ -7,9 +7,9 @@ import os
 import pty
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_network
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
