@@ -25,7 +25,7 @@ from runtime.core.resources import Origin, load_documents
 from runtime.pki.export import parse_authorities
 from runtime.pki.keys import generate_key
 from tests.servers.auth_port import CLOCK
-from tests.servers.auth_thread import STATIC, AuthThread, Outcome, auth_thread, run
+from tests.servers.auth_thread import STATIC, AuthThread, auth_thread, failed, ok, run
 from tests.servers.teleport import Teleport
 
 ROLE = """
@@ -48,18 +48,6 @@ def auth(tmp_path: Path) -> Iterator[AuthThread]:
     """Yield a running auth service."""
     with auth_thread(tmp_path) as auth:
         yield auth
-
-
-def ok(outcome: Outcome) -> str:
-    """Return what a command printed; it succeeded and had nothing else to say."""
-    assert (outcome.code, outcome.err) == (0, "")
-    return outcome.out
-
-
-def failed(outcome: Outcome) -> str:
-    """Return what a command said when it failed; it printed nothing."""
-    assert (outcome.code, outcome.out) == (1, "")
-    return outcome.err
 
 
 def sign_up(auth: AuthThread, token: str) -> pyotp.TOTP:

@@ -15,7 +15,7 @@ from runtime.api import methods
 from runtime.api.client import AuthClient
 from runtime.api.member_messages import Heartbeat, Presence
 from runtime.core.callers import CallerKind
-from tests.servers.auth_thread import AuthThread, Outcome, auth_thread
+from tests.servers.auth_thread import AuthThread, auth_thread, failed, ok
 
 WEB = UUID(int=1)
 
@@ -25,18 +25,6 @@ def auth(tmp_path: Path) -> Iterator[AuthThread]:
     """Yield a running auth service."""
     with auth_thread(tmp_path) as auth:
         yield auth
-
-
-def ok(outcome: Outcome) -> str:
-    """Return what a command printed; it succeeded and had nothing else to say."""
-    assert (outcome.code, outcome.err) == (0, "")
-    return outcome.out
-
-
-def failed(outcome: Outcome) -> str:
-    """Return what a command said when it failed; it printed nothing."""
-    assert (outcome.code, outcome.out) == (1, "")
-    return outcome.err
 
 
 def plain(text: str) -> str:

@@ -41,6 +41,18 @@ class Outcome:
     err: str
 
 
+def ok(outcome: Outcome) -> str:
+    """Return what a command printed; it succeeded and had nothing else to say."""
+    assert (outcome.code, outcome.err) == (0, "")
+    return outcome.out
+
+
+def failed(outcome: Outcome) -> str:
+    """Return what a command said when it failed; it printed nothing."""
+    assert (outcome.code, outcome.out) == (1, "")
+    return outcome.err
+
+
 class AuthThread(AuthPort):
     """A running auth service of the cluster `main`, its data_dir, and teleport.yaml."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -14,7 +13,7 @@ from runtime.core.callers import Caller, CallerKind
 from runtime.core.rotation import Phase
 from runtime.pki.key_proof import NONCE_CHARACTERS, is_proved
 from tests.unit.auth.test_rotating import by_hand, rotate
-from tests.unit.auth.world import World
+from tests.unit.auth.world import World, following_world
 
 NOBODY = Caller(CallerKind.NOBODY, "", "192.0.2.7")
 NONCE = "0a" * (NONCE_CHARACTERS // 2)
@@ -23,13 +22,8 @@ NONCE = "0a" * (NONCE_CHARACTERS // 2)
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     """Yield auth as it follows its authorities."""
-    world = World()
-    await world.start()
-    following = asyncio.create_task(world.service.authorities.run())
-    yield world
-    following.cancel()
-    await asyncio.wait([following])
-    await world.stop()
+    async with following_world() as world:
+        yield world
 
 
 async def ask(world: World) -> KeysProof:

@@ -38,7 +38,7 @@ from runtime.pki.verify import verify_host, verify_member, verify_user
 from runtime.pki.wire import write_line
 from runtime.transport.capture import Proved
 from runtime.transport.guards import Peer as Address
-from tests.unit.auth.world import ADMIN, KEY, PROXY, World, error_of, member
+from tests.unit.auth.world import ADMIN, KEY, PROXY, World, error_of, following_world, member
 
 RIGHTS = Rights(("joe",), ("user:joe",), timedelta(hours=30), forward_agent=True, port_forwarding=False)
 USER, HOST = AuthorityType.USER, AuthorityType.HOST
@@ -48,13 +48,8 @@ FORWARD = (Phase.INIT, Phase.UPDATE_CLIENTS, Phase.UPDATE_SERVERS, Phase.STANDBY
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     """Yield an auth service that follows its authorities, and takes no steps by itself."""
-    world = World()
-    await world.start()
-    following = asyncio.create_task(world.service.authorities.run())
-    yield world
-    following.cancel()
-    await asyncio.wait([following])
-    await world.stop()
+    async with following_world() as world:
+        yield world
 
 
 @asynccontextmanager

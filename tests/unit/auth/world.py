@@ -133,3 +133,15 @@ async def error_of(world: World, caller: Caller, method: Method[Params, Result],
     except TeleportError as error:
         return error
     raise AssertionError(f"{caller} was let do {method.name}")
+
+
+@asynccontextmanager
+async def following_world() -> AsyncIterator[World]:
+    """Yield auth that follows its authorities, and takes no steps of a rotation by itself."""
+    world = World()
+    await world.start()
+    following = asyncio.create_task(world.service.authorities.run())
+    yield world
+    following.cancel()
+    await asyncio.wait([following])
+    await world.stop()
