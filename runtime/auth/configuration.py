@@ -78,7 +78,7 @@ async def follow(backend: Backend, apply: Callable[[Configuration], None]) -> No
                 try:
                     apply(_decode(item))
                 except CorruptState as error:
-                    logger.error("%s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+                    logger.error("%s", error.in_full)  # noqa: TRY400 - no bug of ours
 
 
 async def publish(declared: Declared, resources: Sequence[Resource]) -> None:
@@ -98,7 +98,7 @@ async def publish(declared: Declared, resources: Sequence[Resource]) -> None:
         try:
             await declared.write(resource.with_origin(Origin.CONFIG), revision=0, overwrite=True)
         except CompareFailed as error:
-            logger.error("teleport.yaml: %s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("teleport.yaml: %s", error.in_full)  # noqa: TRY400 - no bug of ours
 
 
 def _decode(item: Item) -> Configuration:

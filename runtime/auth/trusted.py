@@ -196,7 +196,7 @@ class TrustedView:
         try:
             return decode(TrustedCluster, item.value)
         except InvalidResource as error:
-            logger.error("%s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("%s", error.in_full)  # noqa: TRY400 - no bug of ours
             return None
 
     @staticmethod
@@ -205,7 +205,7 @@ class TrustedView:
             record = decode_record(item.value)
             fingerprints((*record.host_keys, *record.user_keys))  # which they must have
         except (CorruptState, InvalidInput) as error:
-            logger.error("%s: %s. %s", item.key, error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("%s: %s", item.key, error.in_full)  # noqa: TRY400 - no bug of ours
             return None
         return record
 
@@ -215,7 +215,7 @@ class TrustedView:
             record = decode_followed(item.value)
             fingerprints(tuple(key for each in (record.host, record.user) if each for key in each.keys))
         except (CorruptState, InvalidInput) as error:
-            logger.error("%s: %s. %s", item.key, error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("%s: %s", item.key, error.in_full)  # noqa: TRY400 - no bug of ours
             return None
         return record
 

@@ -74,7 +74,7 @@ class Following:
             except NotFound:
                 pass
             except CorruptState as error:
-                logger.error("cluster %s: %s. %s", cluster, error, error.hint)  # noqa: TRY400 - no bug of ours
+                logger.error("cluster %s: %s", cluster, error.in_full)  # noqa: TRY400 - no bug of ours
                 return
             before = known_of(peer, record)
             after = self._followed(cluster, before, said)

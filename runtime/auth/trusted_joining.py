@@ -121,7 +121,7 @@ class TrustKeeper:
         try:
             await work
         except TeleportError as error:
-            logger.error("trusted cluster %s: %s. %s", name, error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("trusted cluster %s: %s", name, error.in_full)  # noqa: TRY400 - no bug of ours
 
     async def _told(self) -> set[str]:
         try:
@@ -230,7 +230,7 @@ class TrustKeeper:
                 if await self._attempt(name, digest):
                     return
             except NotTrusted as error:
-                logger.warning("trusted cluster %s: %s. %s", name, error, error.hint)
+                logger.warning("trusted cluster %s: %s", name, error.in_full)
                 with suppress(TeleportError):
                     await self._tell(name, digest, error.reason, f"{error}. {error.hint}".strip())
                 if error.final:

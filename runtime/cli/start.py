@@ -75,7 +75,7 @@ def start(settings: Settings, *, reread: Callable[[], Settings]) -> None:
         asyncio.run(live(parts, ready=ready, reload=reload, stopping=stopping, drain_seconds=drain))
     except TeleportError as error:
         if settings.teleport.log.output is not LogOutput.STDERR:  # where it is printed in any case
-            logger.error("teleport ends: %s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("teleport ends: %s", error.in_full)  # noqa: TRY400 - no bug of ours
         raise
     except Exception as error:
         logger.exception("teleport has failed")

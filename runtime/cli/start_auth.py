@@ -213,7 +213,7 @@ class AuthPart:
         try:
             await self.identity(CallerKind.ADMIN)
         except TeleportError as error:
-            logger.error("admin.identity cannot be renewed: %s. %s", error, error.hint)  # noqa: TRY400
+            logger.error("admin.identity cannot be renewed: %s", error.in_full)  # noqa: TRY400 - no bug of ours
 
     async def _follow_servers(self) -> None:
         """Know of other auth servers as soon as they are there: members hear of them by us."""

@@ -34,7 +34,7 @@ async def open_objects(settings: Settings) -> ObjectStore | None:
     try:
         await store.check()
     except Unavailable as error:
-        logger.error("recordings wait on the disk of this auth server: %s. %s", error, error.hint)  # noqa: TRY400
+        logger.error("recordings wait on the disk of this auth server: %s", error.in_full)  # noqa: TRY400
     except (InvalidSettings, AccessDenied) as error:
         await store.close()
         raise InvalidSettings(f"audit.recordings_uri cannot be used: {error}", hint=error.hint) from error

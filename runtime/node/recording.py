@@ -73,7 +73,7 @@ class SessionRecording:
 
     def _stop(self, error: Unavailable) -> None:
         self._stopped = True
-        logger.error("a session is recorded no further: %s. %s", error, error.hint)
+        logger.error("a session is recorded no further: %s", error.in_full)
         if self._recorder is not None:
             self._recorder.truncated(str(error))
         if self._strict:

@@ -116,7 +116,7 @@ class AuthorityFollower:
                 if not self._is_certified():
                     await self._member.renew()
             except TeleportError as error:
-                logger.warning("%s: not renewed yet: %s. %s", self._member.identity.login, error, error.hint)
+                logger.warning("%s: not renewed yet: %s", self._member.identity.login, error.in_full)
             if self._is_certified():
                 self._behind.clear()
                 pause = 0.0

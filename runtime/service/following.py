@@ -57,7 +57,7 @@ class Followed(Generic[AnyResource]):
         try:
             resource = decode(self.model, document.encode())
         except InvalidResource as error:
-            logger.error("following: %s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("following: %s", error.in_full)  # noqa: TRY400 - no bug of ours
             self._drop(_name_in(document))
             return
         self.by_name[resource.name] = resource
@@ -134,7 +134,7 @@ class Following:
             try:
                 await asyncio.to_thread(self._write, kept)
             except Unavailable as error:
-                logger.error("users and roles are not kept: %s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+                logger.error("users and roles are not kept: %s", error.in_full)  # noqa: TRY400 - no bug of ours
 
     def _write(self, kept: Mapping[str, list[str]]) -> None:
         self._data_dir.write(self._file, json.dumps(kept).encode())

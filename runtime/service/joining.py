@@ -71,7 +71,7 @@ async def obtain(
         try:
             found[role] = await recognised(identity, data_dir=data_dir, servers=servers, clock=clock)
         except Estranged as error:
-            logger.error("%s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("%s", error.in_full)  # noqa: TRY400 - no bug of ours
             del found[role]
             why.append(str(error))
             doubtful = doubtful or not error.proved

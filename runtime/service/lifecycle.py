@@ -112,7 +112,7 @@ async def _reload(parts: Sequence[Part], reloads: asyncio.Event, reload: Callabl
                 await part.reload()
             logger.info("reloaded")
         except TeleportError as error:
-            logger.error("not reloaded, going on as before: %s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("not reloaded, going on as before: %s", error.in_full)  # noqa: TRY400 - no bug of ours
         notify("READY=1")
 
 

@@ -259,7 +259,7 @@ class Member:
                 self.failures += 1
                 if type(error) is not told:
                     # An error in the log, which shows no less by default: after a minute nobody finds us any more.
-                    logger.error("%s: no heartbeat: %s. %s", self.identity.login, error, error.hint)  # noqa: TRY400
+                    logger.error("%s: no heartbeat: %s", self.identity.login, error.in_full)  # noqa: TRY400 - no bug of ours
                 told = type(error)
             else:
                 if told is not None:
@@ -336,7 +336,7 @@ class Member:
             self._data_dir.keep(self.identity)
         except Unavailable as error:
             # It holds all the same; after a restart auth, or what vouches for the new keys, tells of it again.
-            logger.error("%s: whom to believe is not kept: %s. %s", before.login, error, error.hint)  # noqa: TRY400
+            logger.error("%s: whom to believe is not kept: %s", before.login, error.in_full)  # noqa: TRY400 - no bug of ours
 
     def report(self, followed: Mapping[str, int]) -> None:
         """Tell auth in the next heartbeat, which does not wait, and in all after it, how far we have followed."""
@@ -365,7 +365,7 @@ class Member:
         try:
             check_skew(pong.time, self._clock.now())
         except InvalidSettings as error:
-            logger.error("%s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+            logger.error("%s", error.in_full)  # noqa: TRY400 - no bug of ours
         if not self.identity.serves({self._presence().name, *self._advertised}):
             await self.renew()  # started under another name or address than last time
         self._in_touch = True

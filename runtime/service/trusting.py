@@ -86,7 +86,7 @@ class Trusting:
             try:
                 await asyncio.to_thread(self._data_dir.write, self._file, told.model_dump_json().encode())
             except Unavailable as error:
-                logger.error("trusted clusters are not kept: %s. %s", error, error.hint)  # noqa: TRY400 - no bug of ours
+                logger.error("trusted clusters are not kept: %s", error.in_full)  # noqa: TRY400 - no bug of ours
 
     def _hold(self, told: TrustedClusters) -> bool:
         """Let it be so; return whether anything is different now."""
